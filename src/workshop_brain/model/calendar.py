@@ -1,4 +1,4 @@
-"""Working time of a work center: a weekly pattern of shifts with breaks, in the plant's time zone."""
+"""Working time of a work center: weekly shifts with breaks, in the plant's time zone."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

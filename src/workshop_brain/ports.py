@@ -92,6 +92,10 @@ class Dispatcher(Protocol):
         """The receiver's job list as it is now."""
         ...
 
+    async def orders(self) -> list[JobOrder]:
+        """Job orders as the receiver holds them (as of the last ``jobs``), as far as it tells."""
+        ...
+
     async def close(self) -> None:
         """Leave the receiver; jobs there stay."""
         ...

@@ -24,6 +24,8 @@ class EventKind(StrEnum):
     SOURCE_UP = "source_up"
     SOURCE_LOST = "source_lost"
     GAP = "gap"
+    BIRTH = "birth"
+    DEATH = "death"
     DECISION = "decision"
     COMMAND = "command"
 

@@ -1,0 +1,5 @@
+"""Every sample and curve, kept: write-ahead log, memory table, sorted segments, catalog, reads."""
+
+from workshop_brain.store.historian.historian import Historian, HistorianSettings
+
+__all__ = ["Historian", "HistorianSettings"]

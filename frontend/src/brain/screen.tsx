@@ -1,0 +1,123 @@
+import type { JSX } from "preact";
+import { plantMs } from "../api/live";
+import type { Decision, Health } from "../api/types";
+import { dayTime, duration, number, whole } from "../format";
+import { named, t } from "../i18n";
+import { href } from "../router";
+import { plant } from "../state/plant";
+import { usePoll } from "../state/poll";
+import { kpiText } from "../schedule/card";
+import { decisionClass, decisionStateText, levelText, triggerText } from "../schedule/words";
+import { Empty, Panel, Problem, Scroll } from "../ui/parts";
+import { type AutonomyView, LineControls } from "./autonomy";
+
+const SHOWN = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups"];
+
+/** Forecast against outcome for one KPI of a decision. */
+function Compared({ decision, name }: { decision: Decision; name: string }): JSX.Element {
+  const forecast = decision.candidates[decision.chosen]?.kpis[name];
+  const outcome = decision.outcome?.[name];
+  return (
+    <td class="num">
+      {forecast === undefined ? "–" : kpiText(name, forecast)}
+      {typeof outcome === "number" && <> → <b>{kpiText(name, outcome)}</b></>}
+    </td>
+  );
+}
+
+function Ledger({ list }: { list: Decision[] }): JSX.Element {
+  return (
+    <Panel title={t("brain.decisions")} class="grow">
+      <Scroll label={t("brain.decisions")} class="fill">
+        <table>
+          <thead>
+            <tr><th>{t("brain.time")}</th><th>{t("brain.class")}</th><th>{t("card.trigger")}</th><th>{t("card.level")}</th><th>{t("brain.state")}</th>
+              {SHOWN.map((name) => <th key={name} class="num">{named("kpiname", name)}</th>)}<th>{t("brain.outcome")}</th></tr>
+          </thead>
+          <tbody>
+            {list.map((row) => (
+              <tr key={row.id}>
+                <td><a href={href("schedule", { d: row.id })}>{dayTime(row.time_ms)}</a></td>
+                <th scope="row">{decisionClass(row)}</th><td>{triggerText(row)}</td><td>{levelText(row.level)}</td>
+                <td><span class={`status s-${row.state}`}>{decisionStateText(row)}</span></td>
+                {SHOWN.map((name) => <Compared key={name} decision={row} name={name} />)}
+                <td>{row.outcome ? t("brain.measured") : t("brain.pending")}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+        {list.length === 0 && <Empty text={t("wall.noDecision")} />}
+      </Scroll>
+    </Panel>
+  );
+}
+
+function Sources({ health }: { health: Health }): JSX.Element {
+  return (
+    <Panel title={t("brain.sources")}>
+      <Scroll label={t("brain.sources")}>
+        <table>
+          <thead><tr><th>{t("brain.source")}</th><th>{t("brain.protocol")}</th><th>{t("brain.state")}</th><th>{t("brain.since")}</th><th class="num">{t("brain.rate")}</th><th class="num">{t("brain.age")}</th><th class="num">{t("brain.gaps")}</th></tr></thead>
+          <tbody>
+            {health.sources.map((row) => (
+              <tr key={row.id} class={row.state === "lost" ? "hatched" : ""}>
+                <th scope="row">{row.id}</th><td>{row.protocol}</td>
+                <td><span class={`status s-${row.state}`}>{row.state === "up" ? "●" : "▲"} {named("source", row.state)}</span></td>
+                <td>{row.since_ns ? duration((plantMs.value || Date.now()) / 1000 - row.since_ns / 1e9) : "–"}</td>
+                <td class="num">{whole(row.rate)}</td><td class="num">{number(row.age_s)}</td><td class="num">{whole(row.gaps)}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+    </Panel>
+  );
+}
+
+const shown = (value: unknown): string =>
+  typeof value === "number" ? number(value, 6) : Array.isArray(value) ? value.join(", ") : String(value ?? "–");
+
+function Facts({ title, facts }: { title: string; facts: Record<string, unknown> }): JSX.Element {
+  return (
+    <Panel title={title}>
+      <dl class="facts">
+        {Object.entries(facts).filter(([, value]) => typeof value !== "object" || Array.isArray(value)).map(([name, value]) => (
+          <div key={name}><dt>{named("fact", name, name.replaceAll("_", " "))}</dt><dd>{shown(value)}</dd></div>
+        ))}
+      </dl>
+    </Panel>
+  );
+}
+
+export function BrainScreen(): JSX.Element {
+  const health = usePoll<Health>("health", 1000);
+  const decisions = usePoll<Decision[]>("decisions?limit=50", 3000);
+  const autonomy = usePoll<AutonomyView>("autonomy", 5000);
+  const now = health.data;
+  return (
+    <div class="brain screen">
+      <h1>{t("nav.brain")}</h1>
+      <Problem text={health.error || decisions.error} />
+      {now && (
+        <dl class="strip">
+          <div><dt>{t("kpi.signals")}</dt><dd>{whole(now.signals)}</dd></div>
+          <div><dt>{t("brain.rate")}</dt><dd>{t("kpi.rate", { n: whole(now.rate) })}</dd></div>
+          <div class={now.stale ? "attention" : ""}><dt>{t("kpi.stale")}</dt><dd>{whole(now.stale)}</dd></div>
+          <div><dt>{t("brain.plantRate")}</dt><dd>{number(now.plant_rate, 2)} ×</dd></div>
+          <div><dt>{t("brain.version")}</dt><dd>{now.version}</dd></div>
+        </dl>
+      )}
+      <div class="columns">
+        <div class="column">
+          <Ledger list={decisions.data ?? []} />
+        </div>
+        <div class="column narrow">
+          <LineControls lines={plant.value?.work_centers.map((center) => center.id) ?? []} />
+          {autonomy.data?.envelope && <Facts title={t("brain.envelope")} facts={autonomy.data.envelope} />}
+          {now && <Sources health={now} />}
+          {now?.historian && <Facts title={t("brain.historian")} facts={now.historian} />}
+        </div>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,55 @@
+import { signal } from "@preact/signals";
+import { language } from "./i18n";
+
+/** The plant's own time zone: people on the floor read plant time, wherever the browser stands. */
+export const zone = signal<string | undefined>(undefined);
+
+const formats = new Map<string, Intl.DateTimeFormat>();
+
+function time(ms: number, key: string, options: Intl.DateTimeFormatOptions): string {
+  if (!Number.isFinite(ms)) return "–";
+  const locale = language.value === "zh" ? "zh-CN" : "en-GB";
+  const id = `${locale}|${zone.value}|${key}`;
+  let format = formats.get(id);
+  if (!format) {
+    format = new Intl.DateTimeFormat(locale, zone.value ? { ...options, timeZone: zone.value } : options);
+    formats.set(id, format);
+  }
+  return format.format(ms);
+}
+
+export const clock = (ms: number): string =>
+  time(ms, "c", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+export const hourMinute = (ms: number): string =>
+  time(ms, "h", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+export const dayTime = (ms: number): string =>
+  time(ms, "d", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+export const day = (ms: number): string => time(ms, "D", { weekday: "short", month: "short", day: "numeric" });
+
+/** A number with as many digits as its size deserves; an en dash for none. */
+export function number(value: number | null | undefined, digits = 3): string {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  const decimals = size === 0 || Number.isInteger(value) ? 0 : Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
+  return value.toLocaleString(language.value === "zh" ? "zh-CN" : "en-GB", {
+    maximumFractionDigits: Math.min(decimals, 6),
+  });
+}
+
+export const whole = (value: number | null | undefined): string =>
+  value === null || value === undefined || !Number.isFinite(value) ? "–" : number(Math.round(value));
+export const percent = (value: number | null | undefined, digits = 0): string =>
+  value === null || value === undefined || !Number.isFinite(value) ? "–" : `${(100 * value).toFixed(digits)} %`;
+
+/** Seconds as people say them: `48 s`, `12 min`, `3 h 05`, `2 d 4 h`; the sign is kept. */
+export function duration(seconds: number | null | undefined): string {
+  if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
+  const sign = seconds < 0 ? "−" : "";
+  const s = Math.abs(seconds);
+  if (s < 99.5) return `${sign}${Math.round(s)} s`;
+  const minutes = Math.round(s / 60);
+  if (minutes < 100) return `${sign}${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return `${sign}${hours} h ${String(minutes % 60).padStart(2, "0")}`;
+  return `${sign}${Math.floor(hours / 24)} d ${hours % 24} h`;
+}

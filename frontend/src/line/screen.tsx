@@ -1,0 +1,138 @@
+import type { JSX } from "preact";
+import { useMemo } from "preact/hooks";
+import { stale } from "../api/live";
+import type { LineLink, LineView, Station } from "../api/types";
+import { number, percent, whole } from "../format";
+import { named, nameOf, t } from "../i18n";
+import { adjust, href, route } from "../router";
+import { condition, type Condition, conditionText, isAbnormal, reasonText } from "../state/condition";
+import { firstLine, plant, tail } from "../state/plant";
+import { usePoll } from "../state/poll";
+import { Chip, Empty, Glyph, Meter, Problem } from "../ui/parts";
+import { Drawer } from "./drawer";
+import { outgoing, zones } from "./flow";
+
+/** A buffer: its level as a bar, and the word when it starves or blocks. */
+function Link({ link, named: withName }: { link: LineLink; named: boolean }): JSX.Element {
+  const level = link.level ?? 0;
+  const share = link.capacity > 0 ? Math.min(1, level / link.capacity) : 0;
+  const words = link.state === "ok" ? "" : t(link.state === "starved" ? "condition.starved" : "condition.blocked");
+  const label = t("line.link", { from: tail(link.from), to: tail(link.to), level: whole(link.level), capacity: link.capacity });
+  return (
+    <span class={`link l-${link.state}`} role="img" aria-label={`${label} ${words}`} title={`${label} ${words}`}>
+      <span class="tube"><i style={{ height: `${100 * share}%` }} /></span>
+      {link.state === "ok" ? <b>{whole(link.level)}</b> : <Glyph of={link.state} />}
+      {withName && <small>{tail(link.to)}</small>}
+    </span>
+  );
+}
+
+interface TileProps { station: Station; selected: boolean; neck: boolean; confidence: number; goal: number | null }
+
+/** Cycle time as a mark on a scale around the takt goal: position before number. */
+function Pace({ cycle, goal }: { cycle: number; goal: number }): JSX.Element {
+  const at = Math.max(0, Math.min(1, cycle / goal / 2));
+  return (
+    <span class={`pace ${cycle > goal * 1.02 ? "slow" : ""}`} title={t("line.pace", { s: number(cycle), goal: number(goal) })}>
+      <i style={{ left: `${100 * at}%` }} />
+    </span>
+  );
+}
+
+function Tile({ station, selected, neck, confidence, goal }: TileProps): JSX.Element {
+  const of: Condition = station.stale ? "unknown" : condition(station.state, station.reason);
+  const loud = isAbnormal(of) || of === "setup";
+  const why = of === "held" || of === "down" ? reasonText(station.reason) : "";
+  return (
+    <button type="button" class={`tile k-${of} ${station.stale ? "hatched" : ""}`} aria-pressed={selected}
+      onClick={() => adjust({ sel: selected ? undefined : station.path })}>
+      {neck && <span class="neck" title={t("line.neck", { p: percent(confidence) })}>◆ {t("line.neckShort")} {percent(confidence)}</span>}
+      <span class="row"><Glyph of={of} /><strong>{station.id}</strong></span>
+      <span class={loud ? "word" : "word calm"}>{why && why !== conditionText(of) ? why : conditionText(of)}</span>
+      <span class="serial">{station.serial || " "}</span>
+      {station.cycle_s !== null && goal ? <Pace cycle={station.cycle_s} goal={goal} /> : <span class="pace none" />}
+    </button>
+  );
+}
+
+function Synoptic({ view }: { view: LineView }): JSX.Element {
+  const rows = useMemo(() => zones(view.stations, view.links), [view]);
+  const links = useMemo(() => outgoing(view.links), [view]);
+  const selected = route.value.params.get("sel");
+  const neck = view.bottleneck;
+  return (
+    <div class="synoptic">
+      {rows.map((zone) => (
+        <section key={zone.cell} class={zone.linked ? "zone" : "zone loose"} aria-label={named("cell", zone.cell)}>
+          <h2>{named("cell", zone.cell)} <small>{zone.stations.length}</small></h2>
+          <ol>
+            {zone.stations.map((station, i) => {
+              const next = zone.stations[i + 1]?.path;
+              const out = links.get(station.path) ?? [];
+              return (
+                <li key={station.path}>
+                  <Tile station={station} selected={selected === station.path} neck={neck?.path === station.path}
+                    confidence={neck?.confidence ?? 0} goal={view.takt_goal_s} />
+                  {out.slice(0, 3).map((link) => <Link key={link.to} link={link} named={link.to !== next} />)}
+                </li>
+              );
+            })}
+          </ol>
+        </section>
+      ))}
+    </div>
+  );
+}
+
+function Head({ view }: { view: LineView }): JSX.Element {
+  const neck = view.bottleneck;
+  const slow = view.takt_s !== null && view.takt_goal_s !== null && view.takt_s > 1.1 * view.takt_goal_s;
+  const count = (of: Condition): number => view.stations.filter((s) => condition(s.state, s.reason) === of).length;
+  return (
+    <dl class="strip">
+      <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
+        <dd>{number(view.takt_s)} s <small>{t("kpi.goal", { s: number(view.takt_goal_s) })}</small></dd></div>
+      <div><dt>{t("kpi.today")}</dt><dd>{whole(view.output.today)}</dd></div>
+      <div><dt>{t("kpi.hour")}</dt><dd>{whole(view.output.hour)}</dd></div>
+      <div class="wide"><dt>{t("kpi.bottleneck")}</dt>
+        <dd>{neck?.path
+          ? <><a href={href(`line/${view.line}`, { sel: neck.path })}>◆ {tail(neck.path)}</a> <Meter value={neck.confidence} label={t("line.confidence")} /></>
+          : "–"}</dd></div>
+      {(["down", "held", "starved", "blocked"] as const).map((of) => (
+        <div key={of} class={count(of) && (of === "down" || of === "held") ? "attention" : ""}>
+          <dt><Glyph of={of} /> {conditionText(of)}</dt><dd>{count(of)}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+export function LineScreen(): JSX.Element {
+  const id = route.value.parts[0] ?? firstLine.value;
+  const { data, error } = usePoll<LineView>(id ? `line/${encodeURIComponent(id)}` : null, 1000);
+  const selected = route.value.params.get("sel");
+  const station = data?.stations.find((row) => row.path === selected);
+  const center = plant.value?.work_centers.find((row) => row.id === id);
+  return (
+    <div class={`line screen ${station ? "with-drawer" : ""}`}>
+      <div class="title">
+        <h1>{nameOf(center?.names, id)}</h1>
+        {(plant.value?.lines.length ?? 0) > 1 && plant.value?.lines.map((line) => (
+          <a key={line.id} class="tab" href={href(`line/${line.id}`)} aria-current={line.id === id ? "page" : undefined}>{line.id}</a>
+        ))}
+        <span class="space" />
+        {(["running", "starved", "blocked", "setup", "down", "held", "idle"] as const).map((of) => <Chip key={of} of={of} />)}
+      </div>
+      <Problem text={error} />
+      {data ? (
+        <>
+          <Head view={data} />
+          <div class="line-main">
+            <div class={`board ${stale.value ? "hatched" : ""}`}><Synoptic view={data} /></div>
+            {station && <Drawer key={station.path} station={station} />}
+          </div>
+        </>
+      ) : <Empty text={t("common.loading")} />}
+    </div>
+  );
+}

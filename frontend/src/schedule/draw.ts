@@ -1,0 +1,312 @@
+import type { Bar, ScheduleView } from "../api/types";
+import { day, hourMinute } from "../format";
+import { condition, isAbnormal } from "../state/condition";
+import type { Ink } from "../state/theme";
+import { hatch } from "../ui/parts";
+import { drawGlyph } from "../wall/draw";
+import { axisStep, firstAfter, type Row, type Window } from "./model";
+
+export const GUTTER = 96;
+export const AXIS = 34;
+
+export interface Picture {
+  width: number; height: number; rowHeight: number; window: Window;
+  selected: string; moved: ReadonlySet<string>; cursor: number; mode: string;
+  words: { frozen: string; now: string };
+}
+
+/** Hues for families: desaturated, and never those of an alarm. */
+function familyInk(family: string, dark: boolean): string {
+  let hash = 7;
+  for (const letter of family) hash = (hash * 31 + letter.charCodeAt(0)) % 360;
+  const hue = 180 + (hash % 110);
+  return dark ? `hsl(${hue} 22% ${38 + (hash % 3) * 6}%)` : `hsl(${hue} 24% ${66 + (hash % 3) * 6}%)`;
+}
+
+/** Draws the Gantt. Bars below two pixels are merged into one block, so 10,000 cost as few. */
+export class GanttPainter {
+  private readonly families = new Map<string, string>();
+
+  constructor(private readonly pen: CanvasRenderingContext2D, private readonly ink: Ink, private readonly dark: boolean) {}
+
+  draw(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
+    const { pen, ink } = this;
+    pen.fillStyle = ink.panel;
+    pen.fillRect(0, 0, picture.width, picture.height);
+    pen.save();
+    pen.beginPath();
+    pen.rect(GUTTER, AXIS, picture.width - GUTTER, picture.height - AXIS);
+    pen.clip();
+    this.bands(view, rows, picture);
+    rows.forEach((row, i) => this.row(row, i, picture));
+    this.nowLine(view, picture);
+    pen.restore();
+    this.axis(view, picture);
+    this.gutter(rows, picture);
+  }
+
+  private x(time: number, { window }: Picture): number {
+    return GUTTER + (time - window.from) / window.scale;
+  }
+
+  private top(i: number, picture: Picture): number {
+    return AXIS + i * picture.rowHeight - picture.window.top;
+  }
+
+  /** Ground: row lines, closed time, frozen zone. */
+  private bands(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
+    const { pen, ink } = this;
+    rows.forEach((row, i) => {
+      const y = this.top(i, picture);
+      if (y > picture.height || y + picture.rowHeight < AXIS) return;
+      if (picture.cursor === i) {
+        pen.fillStyle = ink.raised;
+        pen.fillRect(GUTTER, y, picture.width, picture.rowHeight);
+      }
+      this.closed(row, y, picture);
+      pen.fillStyle = ink.line;
+      pen.fillRect(GUTTER, y, picture.width, row.first ? 1.5 : 0.5);
+    });
+    const from = this.x(view.now_ms, picture);
+    const to = this.x(view.frozen_until_ms, picture);
+    if (to > from) {
+      pen.globalAlpha = 0.16;
+      pen.fillStyle = ink.accent;
+      pen.fillRect(from, AXIS, to - from, picture.height);
+      pen.globalAlpha = 1;
+    }
+  }
+
+  private closed(row: Row, y: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const until = picture.window.from + (picture.width - GUTTER) * picture.window.scale;
+    pen.fillStyle = ink.bg;
+    for (let k = firstAfter(row.closed, picture.window.from); k < row.closed.length; k++) {
+      const gap = row.closed[k];
+      if (!gap || gap.start_ms > until) break;
+      const x = this.x(gap.start_ms, picture);
+      pen.fillRect(x, y, Math.max(1, this.x(gap.end_ms, picture) - x), picture.rowHeight);
+    }
+  }
+
+  private row(row: Row, i: number, picture: Picture): void {
+    const y = this.top(i, picture);
+    const h = picture.rowHeight;
+    if (y > picture.height || y + h < AXIS) return;
+    const plan = Math.max(7, Math.round(h * 0.56));
+    this.ghosts(row, y + 2, plan, picture);
+    this.plan(row, y + 2, plan, picture);
+    this.actual(row, y + plan + 3, Math.max(3, h - plan - 6), picture);
+  }
+
+  private plan(row: Row, y: number, h: number, picture: Picture): void {
+    const { pen } = this;
+    const { from, scale } = picture.window;
+    const until = from + (picture.width - GUTTER) * scale;
+    let block = -1;
+    let edge = -1;
+    const flush = (): void => {
+      if (block >= 0) {
+        pen.fillStyle = this.ink.bar;
+        pen.fillRect(block, y, Math.max(1, edge - block), h);
+      }
+      block = -1;
+    };
+    for (let k = firstAfter(row.bars, from); k < row.bars.length; k++) {
+      const bar = row.bars[k] as Bar;
+      if ((bar.setup_start_ms ?? bar.start_ms) > until) break;
+      const x = this.x(bar.start_ms, picture);
+      const end = this.x(bar.end_ms, picture);
+      if (end - x < 2 && bar.op !== picture.selected) {
+        if (block >= 0 && x - edge > 1) flush();
+        if (block < 0) block = x;
+        edge = Math.max(end, x + 0.7);
+        continue;
+      }
+      flush();
+      this.bar(bar, x, end, y, h, picture);
+    }
+    flush();
+  }
+
+  private bar(bar: Bar, x: number, end: number, y: number, h: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const w = end - x;
+    if (bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms) {
+      const s = this.x(bar.setup_start_ms, picture);
+      pen.strokeStyle = ink.setup;
+      pen.lineWidth = 1;
+      pen.fillStyle = hatch(pen, ink.setup);
+      pen.fillRect(s, y + 2, x - s, h - 4);
+      pen.strokeRect(s + 0.5, y + 2.5, x - s - 1, h - 5);
+    }
+    const late = bar.late_s !== null && bar.late_s > 0;
+    pen.fillStyle = this.fillOf(bar, picture.mode, late);
+    pen.fillRect(x, y, w, h);
+    if (bar.status === "running" || bar.status === "RUNNING") {
+      pen.fillStyle = ink.ok;
+      pen.fillRect(x, y, Math.min(3, w), h);
+    }
+    if (late && w > 4) this.lateMark(end, y, h);
+    pen.strokeStyle = ink.panel;
+    pen.lineWidth = 0.6;
+    pen.strokeRect(x, y, w, h);
+    if (picture.moved.has(bar.op)) this.outline(x, y, w, h, ink.held, 1.6);
+    if (bar.op === picture.selected) this.outline(x, y, w, h, ink.accent, 2.4);
+    if (w > 34 && h >= 9) {
+      pen.fillStyle = ink.text;
+      pen.font = `${Math.min(11, h - 1)}px ${ink.font}`;
+      pen.textBaseline = "middle";
+      const text = `${bar.request} · ${bar.product}`;
+      const shown = pen.measureText(text).width < w - 10 ? text : bar.request;
+      if (pen.measureText(shown).width < w - 8) pen.fillText(shown, Math.max(x, GUTTER) + 5, y + h / 2 + 0.5);
+    }
+  }
+
+  private fillOf(bar: Bar, mode: string, late: boolean): string {
+    if (mode === "late") return late ? this.ink.high : this.ink.bar;
+    if (mode !== "family") return this.ink.bar;
+    let fill = this.families.get(bar.family);
+    if (!fill) this.families.set(bar.family, (fill = familyInk(bar.family, this.dark)));
+    return fill;
+  }
+
+  /** Late: a flag with a notch at the end of the bar; shape beside colour. */
+  private lateMark(end: number, y: number, h: number): void {
+    const { pen, ink } = this;
+    pen.fillStyle = ink.held;
+    pen.beginPath();
+    pen.moveTo(end, y);
+    pen.lineTo(end - 5, y);
+    pen.lineTo(end - 2, y + h / 2);
+    pen.lineTo(end - 5, y + h);
+    pen.lineTo(end, y + h);
+    pen.fill();
+  }
+
+  private outline(x: number, y: number, w: number, h: number, colour: string, width: number): void {
+    this.pen.strokeStyle = colour;
+    this.pen.lineWidth = width;
+    this.pen.strokeRect(x + width / 2, y + width / 2, Math.max(1, w - width), h - width);
+  }
+
+  /** Where the previous plan had the work: dashed outlines, only where it differs. */
+  private ghosts(row: Row, y: number, h: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const until = picture.window.from + (picture.width - GUTTER) * picture.window.scale;
+    pen.strokeStyle = ink.muted;
+    pen.lineWidth = 1;
+    pen.setLineDash([3, 2]);
+    for (let k = firstAfter(row.ghost, picture.window.from); k < row.ghost.length; k++) {
+      const ghost = row.ghost[k];
+      if (!ghost || ghost.start_ms > until) break;
+      const x = this.x(ghost.start_ms, picture);
+      const w = this.x(ghost.end_ms, picture) - x;
+      if (w >= 3) pen.strokeRect(x + 0.5, y - 1.5, w - 1, h + 3);
+    }
+    pen.setLineDash([]);
+  }
+
+  private actual(row: Row, y: number, h: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const until = picture.window.from + (picture.width - GUTTER) * picture.window.scale;
+    for (const bar of row.actual) {
+      const end = bar.end_ms ?? Infinity;
+      if (end < picture.window.from || bar.start_ms > until) continue;
+      const x = this.x(bar.start_ms, picture);
+      const running = bar.state === "running" || bar.end_ms === null;
+      pen.fillStyle = bar.state === "aborted" || bar.state === "interrupted" ? ink.down : running ? ink.ok : ink.muted;
+      pen.fillRect(x, y, Math.max(1.5, this.x(Math.min(end, until + 1e6), picture) - x), h);
+    }
+  }
+
+  private nowLine(view: ScheduleView, picture: Picture): void {
+    const x = this.x(view.now_ms, picture);
+    this.pen.fillStyle = this.ink.text;
+    this.pen.fillRect(x - 0.75, AXIS, 1.5, picture.height);
+  }
+
+  private axis(view: ScheduleView, picture: Picture): void {
+    const { pen, ink } = this;
+    pen.fillStyle = ink.raised;
+    pen.fillRect(0, 0, picture.width, AXIS);
+    pen.fillStyle = ink.line;
+    pen.fillRect(0, AXIS - 1, picture.width, 1);
+    const step = axisStep(picture.window.scale);
+    const offset = new Date(picture.window.from).getTimezoneOffset() * 60_000;
+    const first = Math.ceil((picture.window.from - offset) / step) * step + offset;
+    pen.textBaseline = "top";
+    let lastDay = "";
+    for (let time = first; ; time += step) {
+      const x = this.x(time, picture);
+      if (x > picture.width - 4) break;
+      pen.fillStyle = ink.line;
+      pen.fillRect(x, AXIS - 7, 1, 7);
+      const today = day(time);
+      pen.fillStyle = ink.muted;
+      pen.font = `11px ${ink.font}`;
+      if (step < 86_400_000) pen.fillText(hourMinute(time), x + 3, 18);
+      if (today !== lastDay) {
+        pen.fillStyle = ink.text;
+        pen.font = `600 11px ${ink.font}`;
+        pen.fillText(today, Math.max(x, GUTTER) + 3, 4);
+        lastDay = today;
+      }
+    }
+    this.axisMarks(view, picture);
+  }
+
+  private axisMarks(view: ScheduleView, picture: Picture): void {
+    const { pen, ink } = this;
+    const now = this.x(view.now_ms, picture);
+    pen.font = `600 10px ${ink.font}`;
+    if (now >= GUTTER && now < picture.width) {
+      const text = picture.words.now;
+      const w = pen.measureText(text).width + 8;
+      pen.fillStyle = ink.text;
+      pen.fillRect(now - w / 2, AXIS - 15, w, 14);
+      pen.fillStyle = ink.panel;
+      pen.fillText(text, now - w / 2 + 4, AXIS - 13);
+      const frozen = this.x(view.frozen_until_ms, picture);
+      const label = picture.words.frozen;
+      if (frozen - now > pen.measureText(label).width + w / 2 + 8) {
+        pen.fillStyle = ink.accent;
+        pen.fillText(label, now + w / 2 + 4, AXIS - 13);
+      }
+    }
+  }
+
+  private gutter(rows: readonly Row[], picture: Picture): void {
+    const { pen, ink } = this;
+    pen.save();
+    pen.beginPath();
+    pen.rect(0, AXIS, GUTTER, picture.height);
+    pen.clip();
+    pen.fillStyle = ink.raised;
+    pen.fillRect(0, AXIS, GUTTER, picture.height);
+    pen.textBaseline = "middle";
+    rows.forEach((row, i) => {
+      const y = this.top(i, picture);
+      if (y > picture.height || y + picture.rowHeight < AXIS) return;
+      const of = condition(row.state);
+      pen.fillStyle = ink.line;
+      pen.fillRect(0, y, GUTTER, row.first ? 1.5 : 0.5);
+      if (picture.cursor === i) {
+        pen.fillStyle = ink.accent;
+        pen.fillRect(0, y + 1, 3, picture.rowHeight - 2);
+      }
+      drawGlyph(pen, of, 8, y + picture.rowHeight / 2 - 5, 10, isAbnormal(of) || of === "running" ? this.inkFor(of) : ink.muted);
+      pen.fillStyle = ink.text;
+      pen.font = `${Math.min(12, picture.rowHeight - 6)}px ${ink.font}`;
+      pen.fillText(row.id, 24, y + picture.rowHeight / 2 + 0.5, GUTTER - 30);
+    });
+    pen.fillStyle = ink.line;
+    pen.fillRect(GUTTER - 1, 0, 1, picture.height);
+    pen.restore();
+  }
+
+  private inkFor(of: ReturnType<typeof condition>): string {
+    const { ink } = this;
+    return { running: ink.ok, down: ink.down, held: ink.held, starved: ink.starved, blocked: ink.blocked }[of as string] ?? ink.muted;
+  }
+}

@@ -1,0 +1,207 @@
+import type { JSX } from "preact";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { get, query } from "../api/client";
+import { live, stale } from "../api/live";
+import type { Bar, Decision, Explanation, ScheduleView } from "../api/types";
+import { clock, dayTime, duration, percent } from "../format";
+import { named, t } from "../i18n";
+import { adjust, href, route } from "../router";
+import { centerName, plant, productName, tail } from "../state/plant";
+import { usePoll } from "../state/poll";
+import { LineControls } from "../brain/autonomy";
+import { Empty, Panel, Problem, Scroll } from "../ui/parts";
+import { DecisionCard, kpiText } from "./card";
+import { Gantt } from "./gantt";
+import { decisionClass, decisionStateText, messageText, move, triggerText } from "./words";
+
+const MODES = ["plain", "family", "late"] as const;
+const TABLE = 300;
+
+function Kpis({ view }: { view: ScheduleView }): JSX.Element {
+  const rows = Object.entries(view.kpis).filter(([, value]) => typeof value === "number").slice(0, 7);
+  return (
+    <dl class="strip">
+      {rows.map(([name, value]) => <div key={name}><dt>{named("kpiname", name)}</dt><dd>{kpiText(name, value)}</dd></div>)}
+      <div><dt>{t("card.gap")}</dt><dd>{view.gap === null ? t("card.gapUnknown") : percent(view.gap, 1)}</dd></div>
+    </dl>
+  );
+}
+
+/** The answers to "why this?" and "why not there?" for one bar. */
+function Why({ bar, view }: { bar: Bar; view: ScheduleView }): JSX.Element {
+  const [answer, setAnswer] = useState<Explanation | null>(null);
+  const [title, setTitle] = useState("");
+  const [error, setError] = useState("");
+  const [machine, setMachine] = useState("");
+  const center = view.machines.find((row) => row.path === bar.machine)?.work_center;
+  const others = view.machines.filter((row) => row.work_center === center && row.path !== bar.machine);
+  const ask = async (path: string, heading: string): Promise<void> => {
+    setTitle(heading);
+    setAnswer(null);
+    setError("");
+    try {
+      setAnswer(await get<Explanation>(path));
+    } catch (problem) {
+      setError(problem instanceof Error ? problem.message : String(problem));
+    }
+  };
+  return (
+    <Panel title={bar.op} class="why">
+      <dl class="facts">
+        <div><dt>{t("why.product")}</dt><dd>{productName(bar.product)}</dd></div>
+        <div><dt>{t("why.machine")}</dt><dd>{tail(bar.machine)}</dd></div>
+        <div><dt>{t("why.planned")}</dt><dd>{dayTime(bar.start_ms)} – {clock(bar.end_ms)}</dd></div>
+        <div><dt>{t("why.order")}</dt><dd><a href={href("orders", { sel: bar.request })}>{bar.request}</a></dd></div>
+        {bar.late_s !== null && bar.late_s > 0 && <div><dt>{t("why.late")}</dt><dd class="late">{duration(bar.late_s)}</dd></div>}
+      </dl>
+      <div class="buttons">
+        <button type="button" onClick={() => void ask(`schedule/explain?${query({ op: bar.op })}`, t("why.this"))}>{t("why.this")}</button>
+        {others.length > 0 && (
+          <>
+            <select aria-label={t("why.otherMachine")} value={machine} onChange={(event) => setMachine(event.currentTarget.value)}>
+              <option value="">{t("why.choose")}</option>
+              {others.map((row) => <option key={row.path} value={row.path}>{row.id}</option>)}
+            </select>
+            <button type="button" disabled={!machine}
+              onClick={() => void ask(`schedule/why-not?${query({ op: bar.op, machine })}`, t("why.notThere", { machine: tail(machine) }))}>
+              {t("why.not")}
+            </button>
+          </>
+        )}
+      </div>
+      <div aria-live="polite">
+        <Problem text={error} />
+        {answer && <><h3>{title}</h3><ul class="reasons">{answer.messages.map((m, i) => <li key={i}>{messageText(m)}</li>)}</ul></>}
+      </div>
+    </Panel>
+  );
+}
+
+function Decisions({ list, chosen }: { list: Decision[]; chosen: string }): JSX.Element {
+  return (
+    <Panel title={t("schedule.decisions")} class="grow">
+      <Scroll label={t("schedule.decisions")}>
+        <ul class="decisions">
+          {list.map((row) => (
+            <li key={row.id}>
+              <button type="button" aria-pressed={row.id === chosen} onClick={() => adjust({ d: row.id, op: undefined })}>
+                <time>{clock(row.time_ms)}</time>
+                <b>{decisionClass(row)}</b>
+                <span>{triggerText(row)}</span>
+                <em class={`status s-${row.state}`}>{decisionStateText(row)}</em>
+              </button>
+            </li>
+          ))}
+        </ul>
+        {list.length === 0 && <Empty text={t("wall.noDecision")} />}
+      </Scroll>
+    </Panel>
+  );
+}
+
+/** The plan as a real table: the twin of the canvas for screen readers and for paper. */
+function Table({ view, row }: { view: ScheduleView; row: string | null }): JSX.Element {
+  const all = view.bars.filter((bar) => !row || bar.machine === row);
+  const bars = [...all].sort((a, b) => a.machine.localeCompare(b.machine) || a.start_ms - b.start_ms).slice(0, TABLE);
+  return (
+    <>
+      <label class="filter">{t("schedule.unit")}
+        <select value={row ?? ""} onChange={(event) => adjust({ row: event.currentTarget.value || undefined })}>
+          <option value="">{t("schedule.allUnits")}</option>
+          {view.machines.map((machine) => <option key={machine.path} value={machine.path}>{centerName(machine.work_center)} · {machine.id}</option>)}
+        </select>
+        <span class="muted">{t("schedule.shown", { n: bars.length, all: all.length })}</span>
+      </label>
+      <Scroll label={t("schedule.table")} class="fill">
+        <table>
+          <thead><tr><th>{t("why.machine")}</th><th>{t("card.op")}</th><th>{t("why.product")}</th><th>{t("schedule.from")}</th><th>{t("schedule.to")}</th><th>{t("schedule.setup")}</th><th>{t("why.late")}</th></tr></thead>
+          <tbody>
+            {bars.map((bar) => (
+              <tr key={bar.op}>
+                <td>{tail(bar.machine)}</td>
+                <th scope="row"><button type="button" class="linklike" onClick={() => adjust({ op: bar.op })}>{bar.op}</button></th>
+                <td>{productName(bar.product)}</td><td>{dayTime(bar.start_ms)}</td><td>{dayTime(bar.end_ms)}</td>
+                <td>{bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms ? duration((bar.start_ms - bar.setup_start_ms) / 1000) : ""}</td>
+                <td class={bar.late_s && bar.late_s > 0 ? "late" : ""}>{bar.late_s && bar.late_s > 0 ? duration(bar.late_s) : ""}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </Scroll>
+    </>
+  );
+}
+
+function Tools({ mode, table }: { mode: string; table: boolean }): JSX.Element {
+  return (
+    <div class="title">
+      <h1>{t("nav.schedule")}</h1>
+      <label>{t("schedule.colour")}
+        <select value={mode} onChange={(event) => adjust({ mode: event.currentTarget.value })}>
+          {MODES.map((name) => <option key={name} value={name}>{named("mode", name)}</option>)}
+        </select>
+      </label>
+      <button type="button" aria-pressed={table} onClick={() => adjust({ table: table ? undefined : "1" })}>{t("schedule.asTable")}</button>
+      <a class="button" href="api/v1/schedule/print" target="_blank" rel="noopener">{t("schedule.print")}</a>
+      <span class="space" />
+      <span class="legend">
+        <span><i class="bar plan" />{t("schedule.legend.plan")}</span>
+        <span><i class="bar actual" />{t("schedule.legend.actual")}</span>
+        <span><i class="bar ghost" />{t("schedule.legend.ghost")}</span>
+        <span><i class="bar setup" />{t("schedule.legend.setup")}</span>
+        <span><i class="bar shut" />{t("schedule.legend.closed")}</span>
+      </span>
+    </div>
+  );
+}
+
+export function ScheduleScreen(): JSX.Element {
+  const params = route.value.params;
+  const { data: view, error, reload } = usePoll<ScheduleView>("schedule", 2000);
+  const decisions = usePoll<Decision[]>("decisions?limit=50", 2000);
+  const list = decisions.data ?? [];
+  const [speech, setSpeech] = useState("");
+  const keys = useRef<(key: string) => void>(() => undefined);
+  const op = params.get("op") ?? "";
+  const mode = params.get("mode") ?? "plain";
+  const table = params.get("table") === "1";
+  const wanted = list.find((row) => row.id === params.get("d")) ?? list.find((row) => row.state.startsWith("waiting")) ?? list[0];
+  // The list may be short on details; the card shows the whole decision.
+  const full = usePoll<Decision>(wanted ? `decisions/${encodeURIComponent(wanted.id)}` : null, 2000).data;
+  const decision = full && full.id === wanted?.id ? full : wanted;
+  const bar = view?.bars.find((row) => row.op === op) ?? null;
+  const waiting = decision?.state.startsWith("waiting") === true;
+  const movedKey = waiting ? decision.id : "";
+  const moved = useMemo(() => new Set(movedKey && decision ? decision.changes.map((change) => move(change).op) : []), [movedKey]);
+  const again = (): void => {
+    reload();
+    decisions.reload();
+  };
+  useEffect(() => live.onEvent((event) => {
+    if (event.kind === "decision") again();
+  }), []);
+  return (
+    <div class="schedule screen">
+      <Tools mode={mode} table={table} />
+      <Problem text={error} />
+      {view && <Kpis view={view} />}
+      <section class={`plan ${stale.value ? "hatched" : ""}`} aria-label={t("nav.schedule")}>
+        {view && view.machines.length > 0
+          ? table
+            ? <Table view={view} row={params.get("row")} />
+            : <Gantt view={view} selected={op} row={params.get("row")} moved={moved} mode={mode} onSpeak={setSpeech}
+                onSelect={(next) => adjust({ op: next?.op })} onKey={(key) => keys.current(key)} />
+          : <Empty text={view ? t("schedule.noPlan") : t("common.loading")} />}
+        <p id="gantt-keys" class="muted hint">{t("schedule.keys")}</p>
+      </section>
+      <aside class="side" aria-label={t("schedule.side")}>
+        {bar && view && <Why key={bar.op} bar={bar} view={view} />}
+        {decision ? <DecisionCard decision={decision} onDone={again} handle={(act) => (keys.current = act)} /> : <Empty text={t("wall.noDecision")} />}
+        <LineControls lines={plant.value?.work_centers.map((center) => center.id) ?? []} />
+        <Decisions list={list} chosen={decision?.id ?? ""} />
+      </aside>
+      <div class="sr" aria-live="polite">{speech}</div>
+    </div>
+  );
+}
+

@@ -1,0 +1,457 @@
+"""The brain's side of the hand-over: collectors in, samples to live and to the historian.
+
+Every batch is mapped to registry ids, given to ``on_samples`` at once (the live and reaction path
+never waits for the disk), appended to the historian, and acknowledged after the next ``sync``,
+which one task runs for all sources together.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.connect import handover
+from workshop_brain.connect.handover import FrameType, Hello
+from workshop_brain.errors import BrainError, DecodeError
+from workshop_brain.model.curve import Curve
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.model.signal import Samples, SignalDef, SignalKind
+from workshop_brain.ports import Historian
+
+log = logging.getLogger(__name__)
+T = TypeVar("T", bound=np.generic)
+
+_GROUP_S = 0.01
+_RETRY_S = 1.0
+_BACKLOG_BATCHES = 5000
+_RATE_WINDOW_S = 5
+
+
+class CurveSink(Protocol):
+    """Takes one curve; called once for each (source, session, seq)."""
+
+    def __call__(self, curve: Curve, *, source: str, session: int, seq: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """What is known of one source now.
+
+    Attributes
+    ----------
+    state
+        ``up``, ``lost`` (its collector or the machine behind it does not answer) or
+        ``connecting`` (the collector is here, the source is not yet).
+    since_ns
+        Wall time of the last change of state, ns.
+    rate
+        Samples per second over the last seconds.
+    age_s
+        Seconds since the last frame of the collector; NaN before the first.
+    gaps
+        Gap events so far.
+    """
+
+    id: str
+    protocol: str
+    state: str
+    since_ns: int
+    rate: float = 0.0
+    age_s: float = float("nan")
+    gaps: int = 0
+    samples: int = 0
+    last_frame_ns: int = 0
+    last_sample_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Source:
+    status: SourceStatus
+    link: "_Link | None" = None
+    announced: str = "connecting"
+    heard: float = 0.0
+    counts: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+@dataclass(slots=True)
+class _Session:
+    """What has been taken of one (source, session).
+
+    ``seen`` was appended, ``durable`` synced, ``told`` acknowledged, all as sequence numbers.
+    """
+
+    seen: int
+    durable: int
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One connected collector and the maps of the session it is in."""
+
+    writer: asyncio.StreamWriter
+    hello: Hello
+    session: _Session
+    ids: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    is_text: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    texts: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0, np.float64))
+    backlog: deque[tuple[int, Samples | Curve]] = field(default_factory=deque)
+    queued: int = 0
+    told: int = 0
+
+
+@dataclass(slots=True)
+class Ingest:
+    """Server of the hand-over.
+
+    Parameters
+    ----------
+    address
+        Path of the Unix socket, or loopback ``host:port`` together with ``token``.
+    on_samples
+        ``(samples with registry ids, received_ns)``, before the batch is durable.
+    on_declared
+        New signals with their registry ids, before their first sample.
+    on_status
+        Called when a source changes between up, lost and connecting.
+    """
+
+    historian: Historian
+    address: str | Path
+    on_samples: Callable[[Samples, int], None]
+    on_curve: CurveSink
+    on_event: Callable[[Event], None]
+    on_declared: Callable[[list[int], list[SignalDef]], None] = lambda ids, signals: None
+    on_status: Callable[[SourceStatus], None] = lambda status: None
+    token: str = ""
+    expected: tuple[tuple[str, str], ...] = ()
+    """(source id, protocol) of the configured sources: listed as connecting until they come."""
+    wall_ns: Callable[[], int] = time.time_ns
+    _sources: dict[str, _Source] = field(default_factory=dict)
+    _sessions: dict[tuple[str, int], _Session] = field(default_factory=dict)
+    _links: set[_Link] = field(default_factory=set)
+    _dirty: asyncio.Event = field(default_factory=asyncio.Event)
+    _server: asyncio.Server | None = None
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _store_error: str = ""
+
+    async def start(self) -> None:
+        """Listen; OSError when the address cannot be bound."""
+        for source, protocol in self.expected:
+            self._source(source, protocol)
+        where = handover.split_address(self.address)
+        limit = 4 * 1024 * 1024
+        if isinstance(where, tuple):
+            if not self.token:
+                raise ValueError(f"ingest on {self.address}: TCP needs a token")
+            self._server = await asyncio.start_server(self._serve, *where, limit=limit)
+        else:
+            where.parent.mkdir(parents=True, exist_ok=True)
+            where.unlink(missing_ok=True)
+            mask = os.umask(0o177)
+            try:
+                self._server = await asyncio.start_unix_server(self._serve, where, limit=limit)
+            finally:
+                os.umask(mask)
+        self._tasks = [
+            asyncio.create_task(self._commit(), name="ingest-commit"),
+            asyncio.create_task(self._watch(), name="ingest-watch"),
+        ]
+
+    async def close(self) -> None:
+        """Stop listening, make what came durable, acknowledge it and let the collectors go."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        if any(s.seen > s.durable for s in self._sessions.values()):
+            await self._sync_once()
+        for link in list(self._links):
+            link.writer.close()
+            with suppress(OSError):
+                await link.writer.wait_closed()
+        if self._server is not None:
+            await self._server.wait_closed()
+        where = handover.split_address(self.address)
+        if isinstance(where, Path):
+            where.unlink(missing_ok=True)
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on; 0 for a Unix socket."""
+        if self._server is None or isinstance(handover.split_address(self.address), Path):
+            return 0
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def sources(self) -> list[SourceStatus]:
+        """State of every source, in order of their ids."""
+        now = time.monotonic()
+        out = []
+        for source in self._sources.values():
+            age = now - source.heard if source.heard else float("nan")
+            out.append(replace(source.status, rate=_rate(source.counts, now), age_s=age))
+        return sorted(out, key=lambda s: s.id)
+
+    # --- one connection ---
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link: _Link | None = None
+        try:
+            while True:
+                kind, body = await asyncio.wait_for(
+                    handover.read_frame(reader), None if link is not None else handover.LOST_S * 5
+                )
+                if kind is FrameType.HELLO:
+                    link = self._hello(link, writer, handover.unpack_hello(body))
+                elif link is None:
+                    raise DecodeError(f"hand-over: first frame must be HELLO, got {kind.name}")
+                else:
+                    self._take(link, kind, body)
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
+            pass
+        except DecodeError as error:
+            name = link.hello.source if link is not None else "unknown"
+            log.error("collector of %r is let go: %s", name, error)
+        finally:
+            if link is not None:
+                self._links.discard(link)
+                source = self._sources[link.hello.source]
+                if source.link is link:
+                    source.link = None
+                    self._set_state(source, "lost")
+            writer.close()
+
+    def _hello(self, old: _Link | None, writer: asyncio.StreamWriter, hello: Hello) -> _Link:
+        if self.token and not hmac.compare_digest(self.token, hello.token):
+            raise DecodeError(f"hand-over: wrong token from source {hello.source!r}")
+        if old is not None:
+            self._links.discard(old)
+        key = (hello.source, hello.session)
+        if key not in self._sessions:
+            last = self.historian.last_seq(hello.source, hello.session)
+            self._sessions[key] = _Session(last, last)
+        session = self._sessions[key]
+        link = _Link(writer, hello, session)
+        link.queued = session.seen
+        self._links.add(link)
+        source = self._source(hello.source, hello.protocol)
+        if source.link is not None and source.link.writer is not writer:
+            source.link.writer.close()
+        source.link = link
+        source.heard = time.monotonic()
+        source.announced = "connecting"
+        self._set_state(source, "connecting")
+        writer.write(handover.pack_json(FrameType.WELCOME, {"last_seq": session.durable}))
+        return link
+
+    def _take(self, link: _Link, kind: FrameType, body: bytes) -> None:
+        source = self._sources[link.hello.source]
+        source.heard = time.monotonic()
+        source.status = replace(source.status, last_frame_ns=self.wall_ns())
+        if source.status.state != source.announced:
+            self._set_state(source, source.announced)
+        if kind is FrameType.BATCH:
+            self._batch(link, source, body)
+        elif kind is FrameType.PULSE:
+            link.writer.write(handover.frame(FrameType.PULSE))
+        elif kind is FrameType.TEXTS:
+            first, texts = handover.unpack_texts(body)
+            codes = np.asarray(self.historian.intern(texts), np.float64)
+            link.texts = _placed(link.texts, first, codes)
+        elif kind is FrameType.DECLARE:
+            self._declare(link, body)
+        elif kind is FrameType.CURVE:
+            seq, curve = handover.unpack_curve(body)
+            self._queue(link, seq, curve)
+        elif kind is FrameType.EVENT:
+            self._event(source, handover.unpack_event(body))
+        else:
+            raise DecodeError(f"hand-over: {kind.name} is not for the brain")
+
+    def _declare(self, link: _Link, body: bytes) -> None:
+        first, signals = handover.unpack_declare(body, source=link.hello.source)
+        ids = self.historian.declare(signals)
+        link.ids = _placed(link.ids, first, np.asarray(ids, np.uint32))
+        text = np.asarray([s.kind is SignalKind.TEXT for s in signals], np.bool_)
+        link.is_text = _placed(link.is_text, first, text)
+        self.on_declared(list(ids), signals)
+
+    def _batch(self, link: _Link, source: _Source, body: bytes) -> None:
+        seq, received_ns, local = handover.unpack_batch(body)
+        if seq > link.queued:
+            samples = _mapped(link, local)
+            now = time.monotonic()
+            source.counts.append((now, len(samples)))
+            while source.counts[0][0] < now - _RATE_WINDOW_S:
+                source.counts.popleft()
+            source.status = replace(
+                source.status,
+                samples=source.status.samples + len(samples),
+                last_sample_ns=self.wall_ns(),
+            )
+            self.on_samples(samples, received_ns)
+            self._queue(link, seq, samples)
+        else:
+            self._dirty.set()
+
+    def _event(self, source: _Source, event: Event) -> None:
+        if event.kind is EventKind.SOURCE_UP:
+            source.announced = "up"
+            self._set_state(source, "up")
+        elif event.kind is EventKind.SOURCE_LOST:
+            source.announced = "lost"
+            self._set_state(source, "lost")
+        elif event.kind is EventKind.GAP:
+            source.status = replace(source.status, gaps=source.status.gaps + 1)
+        self.on_event(event)
+
+    # --- storing ---
+
+    def _queue(self, link: _Link, seq: int, item: Samples | Curve) -> None:
+        if seq <= link.queued:
+            self._dirty.set()
+            return
+        link.queued = seq
+        link.backlog.append((seq, item))
+        if len(link.backlog) > _BACKLOG_BATCHES:
+            log.error(
+                "source %r: history is stuck, its collector keeps the rest", link.hello.source
+            )
+            link.writer.close()
+            return
+        self._store(link)
+
+    def _store(self, link: _Link) -> None:
+        """Append what waits, in order; a failing store is retried once a second."""
+        hello = link.hello
+        while link.backlog:
+            seq, item = link.backlog[0]
+            if seq > link.session.seen:
+                try:
+                    if isinstance(item, Curve):
+                        self.on_curve(item, source=hello.source, session=hello.session, seq=seq)
+                    else:
+                        self.historian.append(
+                            item, source=hello.source, session=hello.session, seq=seq
+                        )
+                except (BrainError, OSError) as error:
+                    self._failing(f"{type(error).__name__}: {error}")
+                    return
+                link.session.seen = seq
+            link.backlog.popleft()
+            self._dirty.set()
+
+    def _failing(self, text: str) -> None:
+        if text != self._store_error:
+            log.error("history cannot be written, data waits: %s", text)
+        self._store_error = text
+
+    @property
+    def store_error(self) -> str:
+        """Why history cannot be written now; "" when it can."""
+        return self._store_error
+
+    async def _commit(self) -> None:
+        while True:
+            await self._dirty.wait()
+            await asyncio.sleep(_GROUP_S)
+            self._dirty.clear()
+            await self._sync_once()
+
+    async def _sync_once(self) -> None:
+        appended = [(session, session.seen) for session in self._sessions.values()]
+        try:
+            await asyncio.to_thread(self.historian.sync)
+        except (BrainError, OSError) as error:
+            self._failing(f"{type(error).__name__}: {error}")
+            return
+        if self._store_error and not any(link.backlog for link in self._links):
+            log.info("history is written again")
+            self._store_error = ""
+        for session, seq in appended:
+            session.durable = max(session.durable, seq)
+        for link in self._links:
+            if link.session.durable > link.told or link.told < link.queued:
+                link.told = link.session.durable
+                link.writer.write(handover.pack_ack(link.session.durable))
+
+    # --- liveness ---
+
+    def _source(self, id: str, protocol: str) -> _Source:
+        if id not in self._sources:
+            status = SourceStatus(
+                id=id, protocol=protocol, state="connecting", since_ns=self.wall_ns()
+            )
+            self._sources[id] = _Source(status)
+        return self._sources[id]
+
+    def _set_state(self, source: _Source, state: str) -> None:
+        if source.status.state == state:
+            return
+        source.status = replace(source.status, state=state, since_ns=self.wall_ns())
+        log.info("source %r is %s", source.status.id, state)
+        self.on_status(source.status)
+
+    async def _watch(self) -> None:
+        """Call a source lost after two seconds of silence; retry a failing store."""
+        retried = 0.0
+        while True:
+            await asyncio.sleep(0.2)
+            now = time.monotonic()
+            for source in self._sources.values():
+                silent = source.heard and now - source.heard > handover.LOST_S
+                if silent and source.status.state != "lost":
+                    self._set_state(source, "lost")
+            if now - retried > _RETRY_S:
+                retried = now
+                if self._store_error:
+                    self._dirty.set()
+                for link in list(self._links):
+                    self._store(link)
+
+
+def _rate(counts: deque[tuple[float, int]], now: float) -> float:
+    recent = [(at, n) for at, n in counts if at >= now - _RATE_WINDOW_S]
+    if not recent:
+        return 0.0
+    return sum(n for _, n in recent) / max(now - recent[0][0], 1.0)
+
+
+def _placed(table: NDArray[T], first: int, rows: NDArray[T]) -> NDArray[T]:
+    """The table with rows put at ``first``; DecodeError when that leaves a hole."""
+    if not 0 <= first <= len(table):
+        raise DecodeError(f"hand-over: local ids jump from {len(table)} to {first}")
+    grown = np.zeros(max(len(table), first + len(rows)), table.dtype)
+    grown[: len(table)] = table
+    grown[first : first + len(rows)] = rows
+    return grown
+
+
+def _mapped(link: _Link, local: Samples) -> Samples:
+    """Samples with registry ids and text codes instead of the collector's own."""
+    if len(local) and int(local.signal.max()) >= len(link.ids):
+        raise DecodeError(
+            f"hand-over: {link.hello.source!r}: local id {int(local.signal.max())} is not declared"
+        )
+    value = local.value
+    text = link.is_text[local.signal]
+    if text.any():
+        codes = value[text]
+        bad = ~((codes >= 0) & (codes < len(link.texts)))
+        if bad.any() and not np.isnan(codes[bad]).all():
+            raise DecodeError(f"hand-over: text code {codes[bad][0]} is not declared")
+        value = value.copy()
+        known = np.flatnonzero(text)[~bad]
+        value[known] = link.texts[codes[~bad].astype(np.int64)]
+    return Samples(link.ids[local.signal], local.time_ns, value, local.quality)

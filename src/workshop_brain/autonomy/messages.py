@@ -1,0 +1,143 @@
+"""Texts of this room's message ids: id -> (English, Chinese); parameters stand in braces."""
+
+# ruff: noqa: E501
+
+MESSAGES: dict[str, tuple[str, str]] = {
+    # what set a decision off
+    "trigger.start": (
+        "The brain started and planned from what is running.",
+        "系统启动，按现场实况编制排程。",
+    ),
+    "trigger.periodic": (
+        "Planned again as every {minutes} minutes.",
+        "每 {minutes} 分钟例行重排。",
+    ),
+    "trigger.breakdown": ("{unit} broke down.", "{unit} 发生故障。"),
+    "trigger.restored": ("{unit} is back.", "{unit} 已恢复。"),
+    "trigger.quality_stop": ("{unit} was stopped for quality.", "{unit} 因质量问题停机。"),
+    "trigger.operator_absent": ("No operator at {unit}.", "{unit} 缺操作员。"),
+    "trigger.operator_back": ("The operator is back at {unit}.", "{unit} 操作员已到岗。"),
+    "trigger.rush_order": ("Rush order {unit} came in.", "收到急单 {unit}。"),
+    "trigger.orders_changed": ("The order book changed.", "订单有变更。"),
+    "trigger.late_finish": ("Job {job} on {unit} runs late.", "{unit} 上的工单 {job} 超时未完成。"),
+    "trigger.late_material": ("Material for job {job} is late.", "工单 {job} 的物料迟到。"),
+    "trigger.inputs_restored": (
+        "Data of line {unit} can be trusted again.",
+        "产线 {unit} 的数据已恢复可信。",
+    ),
+    "trigger.proposal_expired": (
+        "Proposal {unit} was not answered in time.",
+        "建议 {unit} 逾期未答复。",
+    ),
+    "trigger.level_lowered": (
+        "The autonomy level was lowered while {unit} waited.",
+        "{unit} 等待期间自主等级被调低。",
+    ),
+    "trigger.improve": (
+        "Searched for a better plan after {unit}.",
+        "在 {unit} 之后继续寻找更优排程。",
+    ),
+    "trigger.release_due": (
+        "Jobs of line {unit} are due to go out.",
+        "产线 {unit} 有工单应当派工。",
+    ),
+    "trigger.job_rejected": ("The receiver refused job {job}.", "接收端拒绝了工单 {job}。"),
+    # why this plan
+    "reason.best_of": (
+        "{candidate} is the best of {count} plans: {objective} points, the next has {next}.",
+        "在 {count} 个方案中选用“{candidate}”：评分 {objective}，次优为 {next}。",
+    ),
+    "reason.only_plan": ("{candidate} is the only plan found.", "只找到一个方案：{candidate}。"),
+    "reason.tardiness": (
+        "Weighted lateness changes by {delta_h} h, to {after_h} h.",
+        "加权拖期变化 {delta_h} 小时，变为 {after_h} 小时。",
+    ),
+    "reason.late_orders": (
+        "Late orders: {before} before, {after} now.",
+        "拖期订单：之前 {before}，现在 {after}。",
+    ),
+    "reason.setups": (
+        "Changeover time changes by {delta_min} min, to {after_min} min.",
+        "换型时间变化 {delta_min} 分钟，变为 {after_min} 分钟。",
+    ),
+    "reason.throughput": (
+        "Throughput changes by {delta} pieces/h, to {after}.",
+        "产出变化 {delta} 件/小时，变为 {after}。",
+    ),
+    "reason.moves": ("{moves} jobs change unit or sequence.", "{moves} 个工单改变机台或次序。"),
+    "reason.no_moves": ("No job changes unit or sequence.", "没有工单改变机台或次序。"),
+    "reason.gap": ("At most {gap_pct} % above the lower bound.", "距下界至多 {gap_pct} %。"),
+    "reason.improved": (
+        "The search made it {gain_pct} % better in {iterations} steps.",
+        "搜索 {iterations} 步，改善 {gain_pct} %。",
+    ),
+    "reason.verified": ("The independent checker found nothing wrong.", "独立校验未发现问题。"),
+    # what the judge says
+    "judge.observe": ("Level observe: recorded only.", "等级“观察”：仅记录。"),
+    "judge.advise": (
+        "Level advise: shown as advice, people act.",
+        "等级“建议”：仅供参考，由人执行。",
+    ),
+    "judge.approve": ("Level approve: waits for approval.", "等级“批准”：等待批准。"),
+    "judge.veto": (
+        "Level veto: acts in {seconds} s unless somebody vetoes.",
+        "等级“否决”：{seconds} 秒内无人否决即执行。",
+    ),
+    "judge.report": ("Level report: acts and reports.", "等级“报告”：自动执行并报告。"),
+    "judge.not_verified": (
+        "The independent checker found {count} faults, first: {first}.",
+        "独立校验发现 {count} 处问题，首条：{first}。",
+    ),
+    "judge.refused_candidate": (
+        "{candidate} would be better but is outside the limits.",
+        "“{candidate}”更优，但超出限制。",
+    ),
+    # hard limits
+    "envelope.frozen": (
+        "{op} on {unit} starts within {minutes} minutes and may not move.",
+        "{unit} 上的 {op} 将在 {minutes} 分钟内开工，处于冻结区，不可移动。",
+    ),
+    "envelope.moves": (
+        "Line {line}: {moves} moves, but only {left} are left this hour.",
+        "产线 {line}：需 {moves} 次变动，本小时仅余 {left} 次。",
+    ),
+    "envelope.receiver": (
+        "{receiver} of line {line} is not on the list of writable receivers.",
+        "产线 {line} 的 {receiver} 不在可写接收端名单中。",
+    ),
+    "envelope.no_receiver": (
+        "Line {line} has no way out: add a [[dispatch]] table.",
+        "产线 {line} 没有派工通道：请添加 [[dispatch]]。",
+    ),
+    # what blocks a line
+    "gate.switch_off": (
+        "The brain is switched off for line {line}.",
+        "产线 {line} 的系统开关已关闭。",
+    ),
+    "gate.unknown_line": ("There is no line {line}.", "没有产线 {line}。"),
+    "blocked.no_inputs": ("Line {line}: no source is known yet.", "产线 {line}：尚无数据源。"),
+    "blocked.source_unknown": (
+        "Line {line}: source {source} has sent nothing yet.",
+        "产线 {line}：数据源 {source} 尚未发来数据。",
+    ),
+    "blocked.source_lost": (
+        "Line {line}: source {source} is lost.",
+        "产线 {line}：数据源 {source} 已断开。",
+    ),
+    "blocked.stale": (
+        "Line {line}: data of {source} is older than {limit_s} s.",
+        "产线 {line}：{source} 的数据超过 {limit_s} 秒未更新。",
+    ),
+    "blocked.gap": (
+        "Line {line}: data of {source} has a gap.",
+        "产线 {line}：{source} 的数据有缺口。",
+    ),
+    "release.due": (
+        "{jobs} commands are due at line {line}.",
+        "产线 {line} 有 {jobs} 条指令应当发出。",
+    ),
+    # when there is no plan
+    "plan.none": ("No plan was found: {why}", "未找到可行排程：{why}"),
+    "plan.no_orders": ("There is nothing to plan.", "没有需要排程的订单。"),
+    "plan.no_better": ("The search found nothing better.", "搜索未找到更优方案。"),
+}

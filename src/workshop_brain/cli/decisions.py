@@ -1,0 +1,72 @@
+"""``brain explain``, ``brain replay``, ``brain ledger``: decisions and their record."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workshop_brain.cli.show import note, print_json
+from workshop_brain.errors import LedgerError
+
+DataOption = Annotated[Path, typer.Option(help="Data directory.")]
+DecisionArgument = Annotated[str, typer.Argument(help="Decision id, or 'last'.")]
+ledger_app = typer.Typer(help="The decision ledger.", no_args_is_help=True)
+
+
+def explain(
+    decision: DecisionArgument,
+    data: DataOption = Path("data"),
+    language: Annotated[str, typer.Option(help="en or zh")] = "en",
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what a decision saw, what it could have done, what it chose and why."""
+    from workshop_brain.app.recall import decision_text, find_decision
+
+    record = find_decision(data, decision)
+    if json_:
+        print_json(record)
+    else:
+        print(decision_text(record, language))
+
+
+def replay(
+    decision: DecisionArgument,
+    data: DataOption = Path("data"),
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Compute a decision anew from its stored inputs and compare it with the ledger."""
+    from workshop_brain.app.recall import replay_decision
+
+    outcome = replay_decision(data, decision)
+    if json_:
+        print_json(outcome)
+    else:
+        for row in outcome["comparison"]:
+            mark = "same     " if row["same"] else "DIFFERENT"
+            print(f"{mark} {row['what']}: recomputed {row['recomputed']}, ledger {row['recorded']}")
+    if not outcome["same"]:
+        raise LedgerError(f"decision {outcome['id']}: the recomputed decision differs")
+
+
+@ledger_app.command()
+def verify(data: DataOption = Path("data")) -> None:
+    """Check the whole chain: every entry's hash, order, and the stored inputs."""
+    from workshop_brain.store.ledger import Ledger
+
+    problems = Ledger(data / "ledger", read_only=True).verify()
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise LedgerError(f"{data / 'ledger'}: {len(problems)} problems found")
+    note("The ledger is whole.")
+
+
+@ledger_app.command("show")
+def show(
+    data: DataOption = Path("data"),
+    last: Annotated[int, typer.Option(help="How many entries.")] = 20,
+) -> None:
+    """Print the last entries as JSON."""
+    from workshop_brain.store.ledger import Ledger
+
+    print_json(list(Ledger(data / "ledger", read_only=True).entries())[-last:])

@@ -1,0 +1,64 @@
+"""``brain schedule``: the engine on files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workshop_brain.cli.show import print_json
+from workshop_brain.errors import ConfigError, InfeasibleError
+
+app = typer.Typer(help="The scheduling engine on files.", no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(help=".fjs, jsp, sdst, fajsp, fsp or reactive JSON")]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@app.command()
+def solve(
+    file: FileArgument,
+    seconds: Annotated[float, typer.Option(help="Time for improving.")] = 5.0,
+    workers: Annotated[int, typer.Option(help="Threads.")] = 2,
+    seed: Annotated[int, typer.Option()] = 1,
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Solve an instance; prints objective, bound, gap, curve and plan."""
+    from workshop_brain.schedule.run import solve_text
+
+    result = solve_text(_read(file), name=file.name, seconds=seconds, workers=workers, seed=seed)
+    if not json_:
+        result = {k: v for k, v in result.items() if k not in {"plan", "curve"}}
+    print_json(result)
+
+
+@app.command()
+def react(
+    file: FileArgument,
+    plan: Annotated[Path, typer.Option(help="PLAN.json of the running plan.")],
+    event: Annotated[Path, typer.Option(help="EVENT.json: what happened.")],
+    seed: Annotated[int, typer.Option()] = 1,
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Repair a running plan after an event."""
+    from workshop_brain.schedule.run import react_text
+
+    result = react_text(_read(file), _read(plan), _read(event), name=file.name, seed=seed)
+    if not json_:
+        result = {k: v for k, v in result.items() if k not in {"plan", "diff"}}
+    print_json(result)
+
+
+@app.command()
+def verify(file: FileArgument, plan: Annotated[Path, typer.Argument(help="PLAN.json")]) -> None:
+    """Check a plan with the independent checker."""
+    from workshop_brain.schedule.run import verify_text
+
+    violations = verify_text(_read(file), _read(plan), name=file.name)
+    print_json({"feasible": not violations, "violations": violations})
+    if violations:
+        raise InfeasibleError(f"{plan}: {len(violations)} violations")

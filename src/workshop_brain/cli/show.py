@@ -1,0 +1,48 @@
+"""How results are printed: JSON on standard output, progress and remarks on standard error."""
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from workshop_brain.errors import ConfigError
+from workshop_brain.units import NS_PER_S
+
+
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON; numpy scalars and arrays are allowed."""
+    import orjson
+
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+    sys.stdout.write(orjson.dumps(value, option=options).decode() + "\n")
+
+
+def note(text: str) -> None:
+    """A remark for the person, kept out of the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def parse_time(text: str, *, now_ns: int, name: str) -> int:
+    """An instant: ISO 8601 (UTC when no zone is given), ``now``, or ``-8h`` relative to now.
+
+    >>> parse_time("-2s", now_ns=5_000_000_000, name="--from")
+    3000000000
+    >>> parse_time("1970-01-01T00:00:01", now_ns=0, name="--from")
+    1000000000
+    """
+    if text == "now":
+        return now_ns
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if text.startswith("-") and text[-1:] in units:
+        try:
+            return now_ns - round(float(text[1:-1]) * units[text[-1]] * NS_PER_S)
+        except ValueError:
+            pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{name}: {text!r} is not a time; write 2026-03-01T08:00, -8h, -30m or now"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * NS_PER_S)

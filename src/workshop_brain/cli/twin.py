@@ -1,0 +1,107 @@
+"""``brain twin``: the simulated plant, for the demonstration and for anybody's client."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workshop_brain.cli.show import note, print_json
+
+if TYPE_CHECKING:
+    from workshop_brain.model.plant import Plant
+
+app = typer.Typer(help="The simulated transmission plant.", no_args_is_help=True)
+PlantArgument = Annotated[Path | None, typer.Argument(help="plant.toml, else the built-in one")]
+
+
+def _plant(path: Path | None) -> "Plant":
+    from workshop_brain import config
+
+    return (config.load(path) if path is not None else config.built_in()).plant
+
+
+@app.command()
+def serve(
+    plant: PlantArgument = None,
+    opcua_port: Annotated[int, typer.Option(help="OPC UA port.")] = 48400,
+    mqtt: Annotated[
+        str, typer.Option(help="Broker, mqtt://host:port.")
+    ] = "mqtt://127.0.0.1:1883",
+    control_port: Annotated[int, typer.Option(help="Port of the demo control page.")] = 8601,
+    speed: Annotated[float, typer.Option(help="Plant seconds per second.")] = 1.0,
+    rate: Annotated[float, typer.Option(help="Factor on signal rates.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    record: Annotated[Path | None, typer.Option(help="Record all that is sent here.")] = None,
+    journal: Annotated[
+        Path | None, typer.Option(help="Keep the day here, so that a restart goes on with it.")
+    ] = None,
+    parent: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run the plant as OPC UA server and Sparkplug edge nodes until stopped."""
+    from workshop_brain.process import log_to_stderr
+    from workshop_brain.twin import serve as server
+
+    log_to_stderr("twin")
+    asyncio.run(
+        server.serve(
+            _plant(plant),
+            opcua_port=opcua_port,
+            mqtt_url=mqtt,
+            control_port=control_port,
+            speed=speed,
+            rate=rate,
+            seed=seed,
+            record=record,
+            journal=journal,
+            parent=parent,
+        )
+    )
+
+
+@app.command("break")
+def break_unit(
+    unit: Annotated[str, typer.Argument(help="Unit id or path, for example soft3.")],
+    minutes: Annotated[float, typer.Option(help="How long it stays broken.")] = 30.0,
+    control_port: Annotated[int, typer.Option(help="Port of the demo control.")] = 8601,
+) -> None:
+    """Break a machine of the running simulated plant."""
+    from workshop_brain.twin.control import post
+
+    print_json(post(control_port, "/break", {"unit": unit, "minutes": minutes}))
+
+
+@app.command()
+def repair(
+    unit: Annotated[str, typer.Argument(help="Unit id or path.")],
+    control_port: Annotated[int, typer.Option(help="Port of the demo control.")] = 8601,
+) -> None:
+    """Repair a broken machine of the running simulated plant."""
+    from workshop_brain.twin.control import post
+
+    print_json(post(control_port, "/repair", {"unit": unit}))
+
+
+@app.command()
+def experiment(
+    scenario: Annotated[str, typer.Argument(help="Scenario name.")] = "reference",
+    policies: Annotated[str, typer.Option(help="Comma-separated.")] = "foreman,fifo,rule,brain",
+    seeds: Annotated[int, typer.Option(help="Number of seeds, 1..N.")] = 3,
+    days: Annotated[float, typer.Option(help="Simulated days.")] = 7.0,
+    iterations: Annotated[int, typer.Option(help="Search iterations per event (brain).")] = 20_000,
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compare policies over the same simulated days, without protocols."""
+    from workshop_brain.cli.tables import experiment_table
+    from workshop_brain.twin.experiment import run_experiment
+
+    result = run_experiment(
+        _plant(None),
+        policies=tuple(policies.split(",")),
+        seeds=tuple(range(1, seeds + 1)),
+        days=days,
+        scenario=scenario,
+        iterations=iterations,
+        progress=note,
+    )
+    print_json(result) if json_ else experiment_table(result)

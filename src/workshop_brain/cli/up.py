@@ -1,0 +1,217 @@
+"""``brain up``: the main job, and ``brain doctor``."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+import sys
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workshop_brain.errors import BrainError, ConfigError
+
+if TYPE_CHECKING:
+    from workshop_brain.app.supervise import ChildSpec
+    from workshop_brain.config import Settings
+    from workshop_brain.connect.settings import SourceSettings
+
+DEFAULT_PORT = 8600
+
+
+def up(
+    plant: Annotated[
+        Path | None, typer.Argument(help="plant.toml; without it the built-in plant runs")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Data directory.")] = Path("data"),
+    port: Annotated[int, typer.Option(help="Port of the screens.")] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option(help="Open the screens in a browser.")] = True,
+    speed: Annotated[float, typer.Option(help="Built-in plant: plant seconds per second.")] = 1.0,
+    rate: Annotated[float, typer.Option(help="Built-in plant: factor on signal rates.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Built-in plant: random seed.")] = 1,
+    broker: Annotated[str, typer.Option(help="MQTT broker, mqtt://host:port; else own one.")] = "",
+    record: Annotated[
+        Path | None, typer.Option(help="Built-in plant: record all that it sends, for checks.")
+    ] = None,
+) -> None:
+    """Start the brain: collectors, history, decisions, screens. Ctrl-C stops it."""
+    from workshop_brain import config
+    from workshop_brain.app import supervise
+
+    settings = config.load(plant) if plant is not None else config.built_in()
+    data = data.absolute()
+    lock = supervise.lock_data(data)
+    supervise.check_port(host, port)
+    logging.basicConfig(level=logging.WARNING, format="brain: %(message)s", stream=sys.stderr)
+    try:
+        asyncio.run(
+            _run(
+                settings, plant, data, host, port,
+                browser=browser, broker=broker,
+                twin_options={"speed": speed, "rate": rate, "seed": seed, "record": record},
+            )
+        )  # fmt: skip
+    finally:
+        lock.close()
+
+
+async def _run(
+    settings: "Settings",
+    plant: Path | None,
+    data: Path,
+    host: str,
+    port: int,
+    *,
+    browser: bool,
+    broker: str,
+    twin_options: dict[str, Any],
+) -> None:
+    from workshop_brain.app.supervise import Supervisor, stable_ports
+    from workshop_brain.process import stop_requested
+
+    ready = asyncio.Event()
+    told: dict[str, Any] = {}
+
+    def on_line(child: str, line: str) -> None:
+        if child == "brain" and line.startswith("{"):
+            told.update(json.loads(line))
+            ready.set()
+
+    ports = stable_ports(data, ["opcua", "mqtt", "twin_control"])
+    house = Supervisor(data, on_line)
+    for spec in _children(settings, plant, data, host, port, ports, broker, twin_options):
+        house.start(spec)
+    stopping = asyncio.create_task(stop_requested(watch_parent=False))
+    first = asyncio.create_task(ready.wait())
+    await asyncio.wait({stopping, first}, return_when=asyncio.FIRST_COMPLETED)
+    if ready.is_set():
+        _greet(told, ports if settings.simulated else {}, browser=browser)
+    await stopping
+    first.cancel()
+    print("Stopping: collectors first, then the brain; nothing acknowledged is lost.", flush=True)
+    await house.stop()
+
+
+def _greet(told: dict[str, Any], ports: dict[str, int], *, browser: bool) -> None:
+    print(f"Screens:      {told['url']}", flush=True)
+    if told.get("link"):
+        print(f"First start:  {told['link']}   (works once, makes you the administrator)")
+    if ports:
+        control = f"http://127.0.0.1:{ports['twin_control']}/"
+        print(f"Demo plant:   {control}   (break a machine here)")
+        print(f"              opc.tcp://127.0.0.1:{ports['opcua']}/workshop")
+        print(f"              mqtt://127.0.0.1:{ports['mqtt']}")
+    print("Ctrl-C stops.", flush=True)
+    if browser and sys.stdout.isatty():
+        webbrowser.open(told.get("link") or told["url"])
+
+
+def with_twin(settings: "Settings", ports: dict[str, int], broker: str) -> "Settings":
+    """Settings of the built-in plant with the addresses of the twin filled in."""
+    from workshop_brain.connect.settings import OpcUaSettings, SparkplugSettings
+    from workshop_brain.dispatch.settings import DispatchSettings
+
+    url = f"opc.tcp://127.0.0.1:{ports['opcua']}/workshop"
+    mqtt = broker or f"mqtt://127.0.0.1:{ports['mqtt']}"
+    site = settings.plant.site
+    return dataclasses.replace(
+        settings,
+        sources=(
+            OpcUaSettings(id="plc", url=url, root="Plant"),
+            SparkplugSettings(id="bulk", url=mqtt, groups=(f"{site}-assembly",)),
+        ),
+        dispatch=tuple(
+            DispatchSettings(
+                work_center=c.id,
+                way="job_order",
+                url=url,
+                receiver=f"Plant/{site}/{c.area}/{c.id}/JobOrderControl",
+            )
+            for c in settings.plant.work_centers
+        ),
+    )
+
+
+def _children(
+    settings: "Settings",
+    plant: Path | None,
+    data: Path,
+    host: str,
+    port: int,
+    ports: dict[str, int],
+    broker: str,
+    twin_options: dict[str, Any],
+) -> list["ChildSpec"]:
+    from workshop_brain.app.supervise import ChildSpec
+    from workshop_brain.twin.broker import mosquitto_command
+
+    children: list[ChildSpec] = []
+    brain = ["process", "brain", "--data", str(data), "--host", host, "--port", str(port)]
+    brain += ["--plant", str(plant)] if plant is not None else []
+    if settings.simulated:
+        settings = with_twin(settings, ports, broker)
+        brain += ["--ports", json.dumps(ports), "--broker", broker]
+        mqtt = broker or f"mqtt://127.0.0.1:{ports['mqtt']}"
+        twin = ["twin", "serve", "--parent", "--opcua-port", str(ports["opcua"])]
+        twin += ["--mqtt", mqtt, "--control-port", str(ports["twin_control"])]
+        twin += ["--journal", str(data / "twin"), "--speed", str(twin_options["speed"])]
+        twin += ["--rate", str(twin_options["rate"]), "--seed", str(twin_options["seed"])]
+        if twin_options["record"] is not None:
+            twin += ["--record", str(twin_options["record"])]
+        children.append(ChildSpec(name="twin", arguments=tuple(twin)))
+        brain += ["--import-orders", str(data / "twin" / "orders.csv")]
+    elif not settings.sources:
+        raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
+    needs_broker = any(getattr(s, "url", "").startswith("mqtt") for s in settings.sources)
+    if needs_broker and not broker and settings.simulated:
+        command = mosquitto_command(port=ports["mqtt"], directory=data / "run")
+        children.append(
+            ChildSpec(name="broker", program=command[0], arguments=tuple(command[1:]), last=True)
+            if command
+            else ChildSpec(
+                name="broker",
+                arguments=("process", "broker", "--port", str(ports["mqtt"])),
+                last=True,
+            )
+        )
+    children.append(ChildSpec(name="brain", arguments=tuple(brain), last=True))
+    children += [_collector(s, settings, data) for s in settings.sources]
+    return children
+
+
+def _collector(source: "SourceSettings", settings: "Settings", data: Path) -> "ChildSpec":
+    from workshop_brain.app.supervise import ChildSpec
+    from workshop_brain.connect.settings import OpcUaSettings
+
+    protocol = "opcua" if isinstance(source, OpcUaSettings) else "sparkplug"
+    body = json.dumps({"protocol": protocol, **dataclasses.asdict(source)})
+    return ChildSpec(
+        name=f"collector-{source.id}",
+        arguments=(
+            "process", "collector", "--source", body,
+            "--enterprise", settings.plant.enterprise, "--data", str(data),
+        ),
+    )  # fmt: skip
+
+
+def doctor(
+    data: Annotated[Path, typer.Option(help="Data directory to look at.")] = Path("data"),
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the kernels now and stop.")
+    ] = False,
+) -> None:
+    """Say what is in order and what is not; each finding with the way out."""
+    from workshop_brain.app.doctor import compile_kernels, examine
+
+    if compile_:
+        for name, seconds in compile_kernels():
+            print(f"    {name}: {seconds:.1f} s", flush=True)
+        return
+    findings = examine(data)
+    for finding in findings:
+        print(("ok    " if finding.ok else "WRONG ") + finding.text)
+    if not all(f.ok for f in findings):
+        raise BrainError("doctor found what needs a hand; see above")

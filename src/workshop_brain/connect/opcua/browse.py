@@ -1,0 +1,299 @@
+"""Finding the variables of an OPC UA server, in batches within the server's limits."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from asyncua import ua
+from asyncua.client.ua_session import UaSession
+
+from workshop_brain.connect.tags import kind_of, range_of, signal_path
+from workshop_brain.errors import SourceError
+from workshop_brain.model.signal import SignalDef
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TYPES = ua.VariantType
+_INTEGERS = frozenset(
+    {_TYPES.SByte, _TYPES.Byte, _TYPES.Int16, _TYPES.UInt16, _TYPES.Int32, _TYPES.UInt32,
+     _TYPES.Int64, _TYPES.UInt64}
+)  # fmt: skip
+_NUMBERS = _INTEGERS | {_TYPES.Float, _TYPES.Double, _TYPES.DateTime, _TYPES.StatusCode}
+_TEXTS = frozenset({_TYPES.String, _TYPES.LocalizedText})
+_SCALAR = -1
+# Ways out of the brain (dispatch reads and writes them itself), not signals.
+_NOT_SIGNALS = frozenset({"JobOrderControl", "Handshake"})
+_MOST_DEPTH = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The server's OperationLimits; where it states none, what every server carries."""
+
+    nodes_per_read: int = 1000
+    nodes_per_browse: int = 500
+    items_per_call: int = 1000
+    items_per_subscription: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One variable to be monitored and the signal it becomes."""
+
+    node_id: ua.NodeId
+    signal: SignalDef
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Result of a browse; ``skipped`` counts what is no scalar of a known type, by reason."""
+
+    items: list[Item]
+    skipped: Counter[str]
+
+
+async def read_limits(session: UaSession) -> Limits:
+    """The server's limits; a value of 0 or none leaves the default."""
+    prefix = "Server_ServerCapabilities_"
+    names = {
+        "nodes_per_read": f"{prefix}OperationLimits_MaxNodesPerRead",
+        "nodes_per_browse": f"{prefix}OperationLimits_MaxNodesPerBrowse",
+        "items_per_call": f"{prefix}OperationLimits_MaxMonitoredItemsPerCall",
+        "items_per_subscription": f"{prefix}MaxMonitoredItemsPerSubscription",
+    }
+    nodes = [ua.NodeId(getattr(ua.ObjectIds, name)) for name in names.values()]
+    values = await _read(session, [(n, ua.AttributeIds.Value) for n in nodes], 4)
+    given: dict[str, int] = {}
+    for key, data in zip(names, values, strict=True):
+        value = data.Value.Value if data.Value is not None else None
+        if isinstance(value, int) and value > 0:
+            given[key] = min(value, 5000) if key != "items_per_subscription" else value
+    return Limits(**given)
+
+
+async def find(
+    session: UaSession, *, root: str, enterprise: str, source: str, limits: Limits
+) -> Found:
+    """Every scalar variable below ``root`` (a browse path below Objects; "" is all of it)."""
+    namespaces = (await _read(session, [(ua.NodeId(2255), ua.AttributeIds.Value)], 1))[0]
+    uris = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
+    start = await _resolve(session, root, limits)
+    variables, properties = await _walk(session, start, limits, skip_server=not root)
+    return await _describe(session, variables, properties, uris, enterprise, source, limits)
+
+
+async def _resolve(session: UaSession, root: str, limits: Limits) -> ua.NodeId:
+    node = ua.NodeId(ua.ObjectIds.ObjectsFolder)
+    for name in [part for part in root.split("/") if part]:
+        (children,) = await _browse(session, [node], limits)
+        known = [c.BrowseName.Name for c in children]
+        for child in children:
+            if child.BrowseName.Name == name:
+                node = child.NodeId
+                break
+        else:
+            raise SourceError(
+                f"OPC UA: root {root!r}: no node {name!r}; there is {', '.join(sorted(known)[:20])}"
+            )
+    return node
+
+
+Variables = list[tuple[ua.NodeId, tuple[str, ...]]]
+Properties = dict[ua.NodeId, dict[str, ua.NodeId]]
+
+
+async def _walk(
+    session: UaSession, start: ua.NodeId, limits: Limits, *, skip_server: bool
+) -> tuple[Variables, Properties]:
+    seen = {start}
+    if skip_server:
+        seen |= {ua.NodeId(ua.ObjectIds.Server), ua.NodeId(ua.ObjectIds.Aliases)}
+    frontier: Variables = [(start, ())]
+    variables: Variables = []
+    properties: Properties = {}
+    has_property = ua.NodeId(ua.ObjectIds.HasProperty)
+    for _ in range(_MOST_DEPTH):
+        if not frontier:
+            break
+        below = await _browse(session, [node for node, _ in frontier], limits)
+        following: Variables = []
+        for (parent, names), children in zip(frontier, below, strict=True):
+            for child in children:
+                name, node = child.BrowseName.Name, child.NodeId
+                if child.ReferenceTypeId == has_property:
+                    properties.setdefault(parent, {})[name] = node
+                elif node not in seen and name not in _NOT_SIGNALS:
+                    seen.add(node)
+                    entry = (node, (*names, name))
+                    following.append(entry)
+                    if child.NodeClass_ == ua.NodeClass.Variable:
+                        variables.append(entry)
+        frontier = following
+    return variables, properties
+
+
+async def _describe(
+    session: UaSession,
+    variables: Variables,
+    properties: Properties,
+    uris: Sequence[str],
+    enterprise: str,
+    source: str,
+    limits: Limits,
+) -> Found:
+    nodes = [node for node, _ in variables]
+    ranks = await _read(session, [(n, ua.AttributeIds.ValueRank) for n in nodes], limits)
+    types = await _read(session, [(n, ua.AttributeIds.DataType) for n in nodes], limits)
+    values = await _read(session, [(n, ua.AttributeIds.Value) for n in nodes], limits)
+    extra = await _extras(session, nodes, properties, limits)
+    skipped: Counter[str] = Counter()
+    items: list[Item] = []
+    taken: set[str] = set()
+    for (node, names), rank, declared, data in zip(variables, ranks, types, values, strict=True):
+        kind = _variant_type(data, declared)
+        if kind is None or kind not in _NUMBERS | _TEXTS | {_TYPES.Boolean}:
+            skipped["type"] += 1
+            continue
+        if _value(rank) not in (None, _SCALAR) and (data.Value is None or data.Value.is_array):
+            skipped["array"] += 1
+            continue
+        path = signal_path(enterprise, names)
+        if path in taken:
+            skipped["same path"] += 1
+            continue
+        taken.add(path)
+        address = _address(node, uris)
+        signal = _signal(path, kind, extra.get(node, {}), source, address)
+        items.append(Item(node, signal))
+    return Found(items, skipped)
+
+
+def _signal(
+    path: str, kind: ua.VariantType, extra: dict[str, Any], source: str, address: str
+) -> SignalDef:
+    name = path.rsplit("/", 1)[1]
+    has_names = "EnumStrings" in extra or "EnumValues" in extra
+    signal_kind = kind_of(
+        "state" if has_names else name,
+        is_bool=kind is _TYPES.Boolean,
+        is_text=kind in _TEXTS,
+        is_integer=kind in _INTEGERS,
+    )
+    span = extra.get("EURange")
+    low = float(getattr(span, "Low", 0.0) or 0.0)
+    high = float(getattr(span, "High", 0.0) or 0.0)
+    low, high = range_of(name, signal_kind, low, high)
+    unit = getattr(getattr(extra.get("EngineeringUnits"), "DisplayName", None), "Text", None)
+    return SignalDef(
+        path=path,
+        kind=signal_kind,
+        unit=str(unit or ""),
+        low=low,
+        high=high,
+        source=source,
+        address=address,
+    )
+
+
+def _address(node: ua.NodeId, uris: Sequence[str]) -> str:
+    index = node.NamespaceIndex
+    uri = uris[index] if index < len(uris) else str(index)
+    text = node.to_string()
+    return f"nsu={uri};{text.split(';', 1)[1] if text.startswith('ns=') else text}"
+
+
+def _variant_type(data: ua.DataValue, declared: ua.DataValue) -> ua.VariantType | None:
+    if data.Value is not None and data.Value.VariantType not in (None, _TYPES.Null):
+        kind = data.Value.VariantType
+        return kind if isinstance(kind, ua.VariantType) else None
+    node = _value(declared)
+    number = node.Identifier if isinstance(node, ua.NodeId) and node.NamespaceIndex == 0 else 0
+    return ua.VariantType(number) if isinstance(number, int) and 1 <= number <= 25 else None
+
+
+def _value(data: ua.DataValue) -> Any:
+    return data.Value.Value if data.Value is not None else None
+
+
+async def _extras(
+    session: UaSession, nodes: Sequence[ua.NodeId], properties: Properties, limits: Limits
+) -> dict[ua.NodeId, dict[str, Any]]:
+    wanted = ("EngineeringUnits", "EURange", "EnumStrings", "EnumValues")
+    asked = [
+        (node, name, properties[node][name])
+        for node in nodes
+        for name in wanted
+        if name in properties.get(node, {})
+    ]
+    values = await _read(session, [(p, ua.AttributeIds.Value) for _, _, p in asked], limits)
+    out: dict[ua.NodeId, dict[str, Any]] = {}
+    for (node, name, _), data in zip(asked, values, strict=True):
+        value = _value(data)
+        if value is not None:
+            out.setdefault(node, {})[name] = value
+    return out
+
+
+async def _read(
+    session: UaSession,
+    wanted: Sequence[tuple[ua.NodeId, ua.AttributeIds]],
+    limits: Limits | int,
+) -> list[ua.DataValue]:
+    step = limits if isinstance(limits, int) else limits.nodes_per_read
+    out: list[ua.DataValue] = []
+    for part in _parts(wanted, step):
+        parameters = ua.ReadParameters()
+        parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
+        for node, attribute in part:
+            entry = ua.ReadValueId()
+            entry.NodeId = node
+            entry.AttributeId = attribute
+            parameters.NodesToRead.append(entry)
+        out.extend(await session.read(parameters))
+    return out
+
+
+async def _browse(
+    session: UaSession, nodes: Sequence[ua.NodeId], limits: Limits
+) -> list[list[ua.ReferenceDescription]]:
+    """References of each node, continuation points followed."""
+    out: list[list[ua.ReferenceDescription]] = []
+    for part in _parts(nodes, limits.nodes_per_browse):
+        parameters = ua.BrowseParameters()
+        parameters.RequestedMaxReferencesPerNode = 0
+        parameters.NodesToBrowse = [_description(node) for node in part]
+        results = await session.browse(parameters)
+        lists = [list(r.References or []) for r in results]
+        open_points = {i: r.ContinuationPoint for i, r in enumerate(results) if r.ContinuationPoint}
+        while open_points:
+            following = ua.BrowseNextParameters()
+            following.ReleaseContinuationPoints = False
+            following.ContinuationPoints = list(open_points.values())
+            more = await session.browse_next(following)
+            still: dict[int, bytes] = {}
+            for i, result in zip(open_points, more, strict=True):
+                lists[i].extend(result.References or [])
+                if result.ContinuationPoint:
+                    still[i] = result.ContinuationPoint
+            open_points = still
+        out.extend(lists)
+    return out
+
+
+def _description(node: ua.NodeId) -> ua.BrowseDescription:
+    description = ua.BrowseDescription()
+    description.NodeId = node
+    description.BrowseDirection = ua.BrowseDirection.Forward
+    description.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
+    description.IncludeSubtypes = True
+    description.NodeClassMask = ua.NodeClass.Object | ua.NodeClass.Variable
+    description.ResultMask = ua.BrowseResultMask.All
+    return description
+
+
+def _parts(rows: Sequence[T], step: int) -> list[Sequence[T]]:
+    return [rows[at : at + step] for at in range(0, len(rows), step)]
+

@@ -1,0 +1,543 @@
+"""PublishResponse bodies to columns, without an object per value (OPC UA Part 6, binary encoding).
+
+One kernel walks the bytes once. Every read is checked against the end of the body first; what does
+not fit raises DecodeError. Scalars of number types, strings and localized texts are decoded here;
+a message with anything else goes through asyncua's decoder into the same columns.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.errors import DecodeError
+from workshop_brain.kernel import kernel
+
+NUMBER, TEXT, EXACT_SIGNED, EXACT_UNSIGNED, NULL = 0, 1, 2, 3, 4
+_OK, _UNUSUAL, _BAD = 0, 1, 2
+_EXACT = 1 << 53
+# 100 ns ticks from 1601 to 1970, and the last tick whose nanoseconds fit into 63 bits.
+_EPOCH_TICKS = 116_444_736_000_000_000
+_LAST_TICK = _EPOCH_TICKS + (1 << 63) // 100 - 1
+# Binary encoding ids of Part 6 / the UA node set.
+_PUBLISH_RESPONSE, _DATA_CHANGE, _STATUS_CHANGE, _EVENTS = 829, 811, 820, 916
+_HEAD_FIELDS = 10
+_MIN_ROW = 5
+Int = int | np.int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notifications:
+    """One PublishResponse, or one NotificationMessage that was republished.
+
+    Attributes
+    ----------
+    sequence
+        Sequence number of the message; of the next one when it is a keep-alive.
+    available
+        Sequence numbers that the server still holds for Republish.
+    handle : uint32, client handles
+    value : float64; NaN for texts and nulls
+    status : uint32, OPC UA status codes
+    time_ns : int64, source time, else server time, else publish time; ns since the epoch, UTC
+    texts : (row, text)
+    exact : (row, integer) for 64-bit integers beyond 2**53, whose ``value`` is rounded
+    status_change
+        Status of a StatusChangeNotification: the subscription ended on the server.
+    """
+
+    subscription: int
+    sequence: int
+    more: bool
+    publish_ns: int
+    available: tuple[int, ...]
+    is_keep_alive: bool
+    handle: NDArray[np.uint32]
+    value: NDArray[np.float64]
+    status: NDArray[np.uint32]
+    time_ns: NDArray[np.int64]
+    texts: list[tuple[int, str]] = field(default_factory=list)
+    exact: list[tuple[int, int]] = field(default_factory=list)
+    status_change: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.handle)
+
+
+@kernel
+def _u32(b: NDArray[np.uint8], p: Int) -> Int:
+    return (
+        np.int64(b[p])
+        | np.int64(b[p + 1]) << 8
+        | np.int64(b[p + 2]) << 16
+        | np.int64(b[p + 3]) << 24
+    )
+
+
+@kernel
+def _i32(b: NDArray[np.uint8], p: Int) -> Int:
+    return np.int64(np.int32(_u32(b, p)))
+
+
+@kernel
+def _i64(b: NDArray[np.uint8], p: Int) -> Int:
+    return _u32(b, p) | _u32(b, p + 4) << 32
+
+
+@kernel
+def _ns(ticks: Int, instead: Int) -> Int:
+    if ticks < _EPOCH_TICKS or ticks > _LAST_TICK:
+        return instead
+    return (ticks - _EPOCH_TICKS) * 100
+
+
+@kernel
+def _node_id(b: NDArray[np.uint8], p: Int, end: Int) -> tuple[Int, Int]:
+    """(position behind, identifier) of a numeric NodeId in namespace 0; identifier -1 for others,
+    position -1 when it does not fit."""
+    if p + 2 > end:
+        return -1, -1
+    form = b[p] & 0x3F
+    if b[p] & 0xC0:
+        return p, -1
+    if form == 0:
+        return p + 2, np.int64(b[p + 1])
+    if form == 1:
+        if p + 4 > end:
+            return -1, -1
+        identifier = np.int64(b[p + 2]) | np.int64(b[p + 3]) << 8
+        return p + 4, identifier if b[p + 1] == 0 else -1
+    if form == 2:
+        if p + 7 > end:
+            return -1, -1
+        return p + 7, _u32(b, p + 3) if b[p + 1] == 0 and b[p + 2] == 0 else -1
+    return p, -1
+
+
+@kernel
+def _string_end(b: NDArray[np.uint8], p: Int, end: Int) -> Int:
+    """Position behind a String or ByteString that begins at p; -1 when it does not fit."""
+    if p + 4 > end:
+        return -1
+    n = _i32(b, p)
+    p += 4
+    if n <= 0:
+        return p if n >= -1 else -1
+    return p + n if n <= end - p else -1
+
+
+@kernel
+def _header(b: NDArray[np.uint8], p: Int, end: Int, head: NDArray[np.int64]) -> tuple[Int, Int]:
+    """(state, position) behind the ResponseHeader; head[0] = service result."""
+    if p + 21 > end:
+        return _BAD, p
+    head[0] = _u32(b, p + 12)
+    p += 16
+    if b[p] != 0:
+        return _UNUSUAL, p
+    p += 1
+    n = _i32(b, p)
+    p += 4
+    if n > (end - p) // 4:
+        return _BAD, p
+    for _ in range(n):
+        p = _string_end(b, p, end)
+        if p < 0:
+            return _BAD, 0
+    p, _extra = _node_id(b, p, end)
+    if p < 0 or p >= end:
+        return _BAD, 0
+    if b[p] != 0 or _extra != 0:
+        return _UNUSUAL, p
+    return _OK, p + 1
+
+
+@kernel
+def _rows(
+    b: NDArray[np.uint8],
+    p: Int,
+    end: Int,
+    count: Int,
+    n: Int,
+    publish_ns: Int,
+    handle: NDArray[np.uint32],
+    value: NDArray[np.float64],
+    bits: NDArray[np.int64],
+    status: NDArray[np.uint32],
+    time_ns: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+    where: NDArray[np.int64],
+    single: NDArray[np.float32],
+    single_bits: NDArray[np.uint32],
+) -> tuple[Int, Int, Int]:
+    """(state, position, rows) behind the MonitoredItems of one DataChangeNotification."""
+    for _ in range(count):
+        if p + 5 > end or n >= len(handle):
+            return _BAD, p, n
+        handle[n] = _u32(b, p)
+        mask = b[p + 4]
+        p += 5
+        value[n] = np.nan
+        kind[n] = NULL
+        where[n] = 0
+        if mask & 0x01:
+            if p >= end:
+                return _BAD, p, n
+            kind_code = b[p]
+            p += 1
+            if kind_code == 11:
+                if p + 8 > end:
+                    return _BAD, p, n
+                bits[n] = _i64(b, p)
+                kind[n] = NUMBER
+                p += 8
+            elif kind_code == 6 or kind_code == 7 or kind_code == 19:
+                if p + 4 > end:
+                    return _BAD, p, n
+                value[n] = _i32(b, p) if kind_code == 6 else _u32(b, p)
+                kind[n] = NUMBER
+                p += 4
+            elif kind_code == 10:
+                if p + 4 > end:
+                    return _BAD, p, n
+                single_bits[0] = _u32(b, p)
+                value[n] = single[0]
+                kind[n] = NUMBER
+                p += 4
+            elif kind_code == 1:
+                if p >= end:
+                    return _BAD, p, n
+                value[n] = 1.0 if b[p] else 0.0
+                kind[n] = NUMBER
+                p += 1
+            elif kind_code == 8 or kind_code == 9:
+                if p + 8 > end:
+                    return _BAD, p, n
+                raw = _i64(b, p)
+                p += 8
+                kind[n] = NUMBER
+                value[n] = raw
+                if kind_code == 9 and raw < 0:
+                    value[n] = np.float64(raw) + 18446744073709551616.0
+                    kind[n] = EXACT_UNSIGNED
+                elif raw > _EXACT or raw < -_EXACT:
+                    kind[n] = EXACT_SIGNED
+                where[n] = raw
+            elif kind_code == 2 or kind_code == 3:
+                if p >= end:
+                    return _BAD, p, n
+                value[n] = np.int64(np.int8(b[p])) if kind_code == 2 else np.int64(b[p])
+                kind[n] = NUMBER
+                p += 1
+            elif kind_code == 4 or kind_code == 5:
+                if p + 2 > end:
+                    return _BAD, p, n
+                small = np.int64(b[p]) | np.int64(b[p + 1]) << 8
+                value[n] = np.int64(np.int16(small)) if kind_code == 4 else small
+                kind[n] = NUMBER
+                p += 2
+            elif kind_code == 12:
+                behind = _string_end(b, p, end)
+                if behind < 0:
+                    return _BAD, p, n
+                if _i32(b, p) >= 0:
+                    kind[n] = TEXT
+                    where[n] = p
+                p = behind
+            elif kind_code == 13:
+                if p + 8 > end:
+                    return _BAD, p, n
+                value[n] = (_i64(b, p) - _EPOCH_TICKS) / 1e7
+                kind[n] = NUMBER
+                p += 8
+            elif kind_code == 21:
+                if p >= end:
+                    return _BAD, p, n
+                parts = b[p]
+                p += 1
+                if parts & 0x01:
+                    p = _string_end(b, p, end)
+                    if p < 0:
+                        return _BAD, 0, n
+                if parts & 0x02:
+                    behind = _string_end(b, p, end)
+                    if behind < 0:
+                        return _BAD, p, n
+                    if _i32(b, p) >= 0:
+                        kind[n] = TEXT
+                        where[n] = p
+                    p = behind
+            elif kind_code != 0:
+                return _UNUSUAL, p, n
+        code: Int = 0
+        if mask & 0x02:
+            if p + 4 > end:
+                return _BAD, p, n
+            code = _u32(b, p)
+            p += 4
+        status[n] = code
+        at = publish_ns
+        if mask & 0x04:
+            if p + 8 > end:
+                return _BAD, p, n
+            at = _ns(_i64(b, p), publish_ns)
+            p += 8
+        if mask & 0x10:
+            p += 2
+        if mask & 0x08:
+            if p + 8 > end:
+                return _BAD, p, n
+            if not mask & 0x04:
+                at = _ns(_i64(b, p), publish_ns)
+            p += 8
+        if mask & 0x20:
+            p += 2
+        if p > end:
+            return _BAD, p, n
+        time_ns[n] = at
+        n += 1
+    return _OK, p, n
+
+
+@kernel
+def scan(
+    b: NDArray[np.uint8],
+    head: NDArray[np.int64],
+    handle: NDArray[np.uint32],
+    value: NDArray[np.float64],
+    bits: NDArray[np.int64],
+    status: NDArray[np.uint32],
+    time_ns: NDArray[np.int64],
+    kind: NDArray[np.uint8],
+    where: NDArray[np.int64],
+    single: NDArray[np.float32],
+    single_bits: NDArray[np.uint32],
+) -> tuple[Int, Int]:
+    """(state, position) of a walk over a PublishResponse body.
+
+    head: 0 service result, 1 subscription, 2 more, 3 sequence, 4 publish ns, 5 rows,
+    6 notifications, 7 status change or -1, 8 first available sequence number, 9 their count.
+    ``bits`` is ``value`` and ``single_bits`` is ``single`` seen as integers.
+    """
+    end = len(b)
+    head[7] = -1
+    p, type_id = _node_id(b, 0, end)
+    if p < 0:
+        return _BAD, 0
+    if type_id != _PUBLISH_RESPONSE:
+        return _UNUSUAL, 0
+    state, p = _header(b, p, end, head)
+    if state != _OK:
+        return state, p
+    if p + 8 > end:
+        return _BAD, p
+    head[1] = _u32(b, p)
+    n = max(_i32(b, p + 4), 0)
+    p += 8
+    if n > (end - p) // 4:
+        return _BAD, p
+    head[8] = p
+    head[9] = n
+    p += 4 * n
+    if p + 17 > end:
+        return _BAD, p
+    head[2] = b[p]
+    head[3] = _u32(b, p + 1)
+    head[4] = _ns(_i64(b, p + 5), 0)
+    count = max(_i32(b, p + 13), 0)
+    head[6] = count
+    p += 17
+    rows: Int = 0
+    for _ in range(count):
+        p, type_id = _node_id(b, p, end)
+        if p < 0:
+            return _BAD, 0
+        if type_id < 0:
+            return _UNUSUAL, p
+        if p >= end:
+            return _BAD, p
+        if b[p] != 1:
+            return _UNUSUAL, p
+        if p + 5 > end:
+            return _BAD, p
+        size = _i32(b, p + 1)
+        p += 5
+        if size < 0 or size > end - p:
+            return _BAD, p
+        behind = p + size
+        if type_id == _DATA_CHANGE:
+            if size < 4:
+                return _BAD, p
+            items = _i32(b, p)
+            if items > (size - 4) // _MIN_ROW:
+                return _BAD, p
+            state, p, rows = _rows(
+                b, p + 4, behind, items, rows, head[4],
+                handle, value, bits, status, time_ns, kind, where, single, single_bits,
+            )  # fmt: skip
+            if state != _OK:
+                return state, p
+        elif type_id == _STATUS_CHANGE:
+            if size < 4:
+                return _BAD, p
+            head[7] = _u32(b, p)
+        elif type_id != _EVENTS:
+            return _UNUSUAL, p
+        p = behind
+    head[5] = rows
+    return _OK, p
+
+
+def decode(body: bytes) -> Notifications:
+    """A PublishResponse body (from its type id on) as columns.
+
+    DecodeError says what does not follow the protocol and where.
+    """
+    b = np.frombuffer(body, np.uint8)
+    room = len(body) // _MIN_ROW + 1
+    head = np.zeros(_HEAD_FIELDS, np.int64)
+    handle, status = np.empty(room, np.uint32), np.empty(room, np.uint32)
+    value, time_ns = np.empty(room, np.float64), np.empty(room, np.int64)
+    kind, where = np.empty(room, np.uint8), np.empty(room, np.int64)
+    single = np.zeros(1, np.float32)
+    state, at = scan(
+        b, head, handle, value, value.view(np.int64), status, time_ns, kind, where,
+        single, single.view(np.uint32),
+    )  # fmt: skip
+    if state == _BAD:
+        raise DecodeError(f"OPC UA: PublishResponse of {len(body)} bytes breaks off near byte {at}")
+    if state == _UNUSUAL:
+        return decode_slowly(body)
+    if head[0] & 0x80000000:
+        raise DecodeError(f"OPC UA: PublishResponse with service result 0x{head[0]:08X}")
+    n = int(head[5])
+    texts, exact = _specials(body, kind[:n], where)
+    first, count = int(head[8]), int(head[9])
+    return Notifications(
+        subscription=int(head[1]),
+        sequence=int(head[3]),
+        more=bool(head[2]),
+        publish_ns=int(head[4]),
+        available=struct.unpack_from(f"<{count}I", body, first) if count else (),
+        is_keep_alive=head[6] == 0,
+        handle=handle[:n],
+        value=value[:n],
+        status=status[:n],
+        time_ns=time_ns[:n],
+        texts=texts,
+        exact=exact,
+        status_change=int(head[7]) if head[7] >= 0 else None,
+    )
+
+
+def _specials(
+    body: bytes, kind: NDArray[np.uint8], where: NDArray[np.int64]
+) -> tuple[list[tuple[int, str]], list[tuple[int, int]]]:
+    texts: list[tuple[int, str]] = []
+    exact: list[tuple[int, int]] = []
+    for row in np.flatnonzero((kind != NUMBER) & (kind != NULL)).tolist():
+        at = int(where[row])
+        if kind[row] == TEXT:
+            (size,) = struct.unpack_from("<i", body, at)
+            texts.append((row, body[at + 4 : at + 4 + size].decode("utf-8", "replace")))
+        else:
+            exact.append((row, at if kind[row] == EXACT_SIGNED else at + (1 << 64)))
+    return texts, exact
+
+
+def decode_slowly(body: bytes) -> Notifications:
+    """The same through asyncua's decoder, for messages with unusual content."""
+    from asyncua import ua
+    from asyncua.common.utils import Buffer
+    from asyncua.ua.ua_binary import struct_from_binary
+
+    try:
+        response = struct_from_binary(ua.PublishResponse, Buffer(body))
+        response.ResponseHeader.ServiceResult.check()
+        result = response.Parameters
+        return from_message(
+            result.NotificationMessage,
+            subscription=int(result.SubscriptionId),
+            more=bool(result.MoreNotifications),
+            available=tuple(int(x) for x in result.AvailableSequenceNumbers or ()),
+        )
+    except (
+        ua.UaError, struct.error, ArithmeticError, AttributeError, LookupError, MemoryError,
+        RecursionError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        raise DecodeError(f"OPC UA: PublishResponse cannot be decoded: {error!r}") from error
+
+
+def from_message(
+    message: Any, *, subscription: int, more: bool = False, available: tuple[int, ...] = ()
+) -> Notifications:
+    """Columns of an asyncua NotificationMessage."""
+    from asyncua import ua
+
+    rows: list[tuple[int, float, int, int]] = []
+    texts: list[tuple[int, str]] = []
+    exact: list[tuple[int, int]] = []
+    status_change = None
+    publish_ns = _datetime_ns(message.PublishTime)
+    for part in message.NotificationData or ():
+        if isinstance(part, ua.StatusChangeNotification):
+            status_change = int(part.Status.value)
+        if not isinstance(part, ua.DataChangeNotification):
+            continue
+        for item in part.MonitoredItems or ():
+            data = item.Value
+            value = data.Value.Value if data.Value is not None else None
+            number = _number(value)
+            if number is None and value is not None:
+                texts.append((len(rows), _text(value)))
+            elif isinstance(value, int) and abs(value) > _EXACT:
+                exact.append((len(rows), value))
+            stamp = data.SourceTimestamp or data.ServerTimestamp
+            rows.append(
+                (
+                    int(item.ClientHandle),
+                    float("nan") if number is None else number,
+                    int(data.StatusCode.value) if data.StatusCode is not None else 0,
+                    _datetime_ns(stamp) if stamp is not None else publish_ns,
+                )
+            )
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    return Notifications(
+        subscription=subscription,
+        sequence=int(message.SequenceNumber),
+        more=more,
+        publish_ns=publish_ns,
+        available=available,
+        is_keep_alive=not message.NotificationData,
+        handle=np.array(columns[0], np.uint32),
+        value=np.array(columns[1], np.float64),
+        status=np.array(columns[2], np.uint32),
+        time_ns=np.array(columns[3], np.int64),
+        texts=texts,
+        exact=exact,
+        status_change=status_change,
+    )
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, (bool, int, float)):
+        return float(value)
+    if isinstance(value, datetime):
+        return _datetime_ns(value) / 1e9
+    code = getattr(value, "value", None)
+    return float(code) if isinstance(code, int) else None
+
+
+def _text(value: object) -> str:
+    text = getattr(value, "Text", value)
+    return text if isinstance(text, str) else str(value)
+
+
+def _datetime_ns(stamp: datetime) -> int:
+    aware = stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)
+    delta = aware - datetime(1970, 1, 1, tzinfo=UTC)
+    ns = (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
+    return max(ns, 0)

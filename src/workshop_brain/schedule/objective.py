@@ -1,0 +1,194 @@
+"""What a plan is worth: the KPI vector and the one place where its weights stand.
+
+objective = tardiness + setup + flow + moves + shift, all in weighted seconds:
+tardiness   sum over jobs of weight x max(0, completion - due)
+setup       seconds of changeover x ``setup``
+flow        throughput at the bottleneck: mean finish of its work x total job weight x ``flow``
+moves       operations on another machine than before x nearness x mean duration x ``move``
+shift       seconds by which starts moved x nearness x ``shift``
+Nearness falls from 1 (starts now) to 0 (starts ``near_s`` from now or later).
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.structure import FAR, OpStatus, Problem
+from workshop_brain.schedule.timing import sequences
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Weights of the objective, shown to the user; see the module text for their units."""
+
+    tardiness: float = 1.0
+    setup: float = 0.1
+    flow: float = 0.02
+    move: float = 0.5
+    shift: float = 0.05
+    near_s: int = 8 * 3600
+
+
+PLANT_WEIGHTS = Weights()
+DOCUMENT_WEIGHTS = Weights(setup=0.0, flow=0.0, move=0.0, shift=0.0)
+"""For benchmark documents, whose objective is weighted tardiness alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kpis:
+    """The KPI vector of one plan; the changes are against the plan before it.
+
+    Attributes
+    ----------
+    moves
+        Operations that change machine. ``near_moves``: those of them that start within ``near_s``.
+    shift_s
+        Sum over operations of nearness x change of start, seconds.
+    throughput_per_h
+        Pieces of the bottleneck work center over the hours until its last finish.
+    """
+
+    objective: float
+    weighted_tardiness_s: float
+    late_orders: int
+    makespan_s: int
+    setup_s: int
+    setups: int
+    moves: int
+    near_moves: int
+    shift_s: float
+    throughput_per_h: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers, for records and screens."""
+        return {key: float(value) for key, value in asdict(self).items()}
+
+
+def completion(problem: Problem, plan: Plan) -> NDArray[np.int64]:
+    """Completion tick of each job, shape (n_jobs,); -FAR where nothing of it is planned."""
+    done = np.full(problem.n_jobs, -FAR, np.int64)
+    ops = np.repeat(np.arange(problem.n_ops), np.diff(problem.sink_ptr))
+    placed = plan.machine[ops] >= 0
+    finish = (plan.end + problem.op_tail)[ops]
+    np.maximum.at(done, problem.sink_job[placed], finish[placed])
+    return done
+
+
+def bottleneck(problem: Problem) -> int:
+    """Work center with the most open work per machine; -1 when there are none."""
+    centers = problem.op_work_center
+    open_ = (problem.op_status == OpStatus.FREE) & (centers >= 0)
+    if not open_.any():
+        return -1
+    shortest = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1])
+    load = np.bincount(centers[open_], weights=shortest[open_])
+    size = np.bincount(problem.machine_work_center, minlength=len(load))[: len(load)]
+    return int(np.argmax(load / np.maximum(1, size)))
+
+
+def setups_of(problem: Problem, plan: Plan) -> NDArray[np.int64]:
+    """Changeover ticks before each FREE operation in its sequence, shape (n_ops,)."""
+    ptr, ops = sequences(problem, plan)
+    out = np.zeros(problem.n_ops, np.int64)
+    if not len(ops):
+        return out
+    machine = plan.machine[ops]
+    previous = np.empty(len(ops), np.int64)
+    previous[1:] = problem.op_family[ops[:-1]]
+    heads = ptr[:-1][np.diff(ptr) > 0]
+    previous[heads] = problem.machine_family[machine[heads]]
+    table = problem.machine_work_center[machine]
+    ticks = problem.setup[table, np.maximum(previous, 0), problem.op_family[ops]]
+    counted = (previous >= 0) & (problem.op_status[ops] == OpStatus.FREE)
+    out[ops] = np.where(counted, ticks, 0)
+    return out
+
+
+def cost_columns(
+    problem: Problem, previous: Plan | None, weights: Weights
+) -> tuple[Floats, Floats, Floats]:
+    """Per operation: cost of a later end, of a shifted start, and of another machine.
+
+    They are linear in the plan, so that a search can price a change without the whole.
+    """
+    n = problem.n_ops
+    flow = np.zeros(n)
+    center = bottleneck(problem) if weights.flow else -1
+    free = problem.op_status == OpStatus.FREE
+    shortest = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1]) if n else flow
+    if center >= 0:
+        member = free & (problem.op_work_center == center)
+        work = float(shortest[member].sum()) or 1.0
+        flow[member] = weights.flow * float(problem.job_weight.sum()) * shortest[member] / work
+    near = np.zeros(n)
+    if previous is not None:
+        known = free & (previous.machine >= 0)
+        ahead = (previous.start - problem.now) / max(1, weights.near_s)
+        near[known] = np.clip(1.0 - ahead[known], 0.0, 1.0)
+    mean = float(shortest.mean()) if n else 0.0
+    return flow, near * weights.shift, near * weights.move * mean
+
+
+def objective(
+    problem: Problem,
+    plan: Plan,
+    previous: Plan | None = None,
+    weights: Weights = PLANT_WEIGHTS,
+) -> Kpis:
+    """KPIs of a plan and their weighted sum.
+
+    Parameters
+    ----------
+    previous
+        The plan in force, on the same problem; operations at machine -1 there count as new.
+    """
+    done = completion(problem, plan)
+    late = np.maximum(0, done - problem.job_due) * (done > -FAR)
+    tardiness = float((late * problem.job_weight).sum())
+    setups = setups_of(problem, plan)
+    placed = plan.machine >= 0
+    flow, shift, move = cost_columns(problem, previous, weights)
+    total = weights.tardiness * tardiness + weights.setup * float(setups.sum())
+    total += float((flow * (plan.end - problem.now))[placed].sum())
+    moved = np.zeros(problem.n_ops, bool)
+    near_moves, shifted = 0, 0.0
+    if previous is not None:
+        free = placed & (problem.op_status == OpStatus.FREE) & (previous.machine >= 0)
+        moved = free & (plan.machine != previous.machine)
+        by = np.abs(plan.start - np.maximum(previous.start, problem.now))
+        total += float(move[moved].sum() + (shift * by)[free].sum())
+        near_moves = int((moved & (previous.start < problem.now + weights.near_s)).sum())
+        shifted = float((shift * by)[free].sum() / weights.shift) if weights.shift else 0.0
+    end = int((plan.end + problem.op_tail)[placed].max()) if placed.any() else problem.now
+    if problem.target == "makespan":
+        total += end
+    return Kpis(
+        objective=total,
+        weighted_tardiness_s=tardiness,
+        late_orders=int((late > 0).sum()),
+        makespan_s=end - problem.now,
+        setup_s=int(setups.sum()),
+        setups=int((setups > 0).sum()),
+        moves=int(moved.sum()),
+        near_moves=near_moves,
+        shift_s=shifted,
+        throughput_per_h=_throughput(problem, plan),
+    )
+
+
+def _throughput(problem: Problem, plan: Plan) -> float:
+    """Pieces of the bottleneck work center over the hours until its last finish."""
+    center = bottleneck(problem)
+    member = (
+        (problem.op_work_center == center)
+        & (plan.machine >= 0)
+        & (problem.op_status == OpStatus.FREE)
+    )
+    if center < 0 or not member.any():
+        return 0.0
+    hours = (int(plan.end[member].max()) - problem.now) / 3600
+    return float(problem.op_quantity[member].sum() / max(hours, 1 / 3600))

@@ -1,0 +1,508 @@
+"""From the plant, its orders and its live state to a scheduling problem."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.errors import InfeasibleError
+from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
+from workshop_brain.model.plant import Plant, RoutingStep, WorkCenter, WorkCenterKind, WorkUnit
+from workshop_brain.schedule.plan import Plan, carry, unplanned
+from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem, assemble
+from workshop_brain.schedule.timing import retime
+from workshop_brain.units import NS_PER_DAY, NS_PER_S
+
+__all__ = [
+    "FAR", "Arrays", "OpStatus", "Plan", "PlantState", "Problem", "assemble", "build", "carry",
+    "form_loads", "unplanned",
+]  # fmt: skip
+
+LOAD_WINDOW_S = 8 * 3600
+"""Orders share a furnace load only when their due dates lie this close together."""
+
+_ENDED = {JobState.ENDED}
+_BUSY = {JobState.RUNNING, JobState.INTERRUPTED}
+_WAITING = {JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlantState:
+    """What is true at the instant of planning.
+
+    Attributes
+    ----------
+    jobs
+        Every job known at the receivers with what the plant says of it: finished ones (their
+        pieces need no planning), running ones (partly done) and queued ones.
+    families
+        Unit path -> family set up now.
+    down
+        Unit path -> expected return, ns; the unit works nothing before it.
+    closed
+        Unit path -> further closed windows ``(from_ns, to_ns)``: operators absent, maintenance.
+    material
+        Request id -> instant at which late material arrives, ns.
+    locked
+        Ids of queued jobs that may not be moved any more (kitted, loaded).
+    """
+
+    jobs: tuple[tuple[JobOrder, JobResponse], ...] = ()
+    families: Mapping[str, str] = field(default_factory=dict)
+    down: Mapping[str, int] = field(default_factory=dict)
+    closed: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    material: Mapping[str, int] = field(default_factory=dict)
+    locked: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Op:
+    """One operation while the problem is being built."""
+
+    id: str
+    center: int
+    family: str
+    requests: tuple[tuple[str, int], ...]
+    seconds: float
+    status: OpStatus = OpStatus.FREE
+    unit: str = ""
+    response: JobResponse | None = None
+    queue: tuple[int, int] = (0, 0)
+
+
+def build(
+    plant: Plant,
+    requests: Sequence[WorkRequest],
+    state: PlantState,
+    now_ns: int,
+    horizon_days: float = 5.0,
+) -> Problem:
+    """The problem of finishing all requests released within the horizon, from the live state.
+
+    Ticks count from ``now_ns``. Finished pieces are left out, running jobs keep their unit and
+    remaining work, queued jobs named in ``state.locked`` keep unit and order. Furnace loads are
+    formed here (see :func:`form_loads`).
+
+    Raises
+    ------
+    InfeasibleError
+        A step has no unit that may run its family, or a request names an unknown product.
+    """
+    return _Builder(plant, requests, state, now_ns, horizon_days).problem()
+
+
+def form_loads(
+    items: Sequence[tuple[str, int, int]], capacity: int, window_s: int = LOAD_WINDOW_S
+) -> list[tuple[tuple[str, int], ...]]:
+    """Furnace loads from ``(request, pieces, due tick)`` of one recipe.
+
+    In order of due dates each order joins the first open load of its window with room; an order
+    larger than a furnace fills whole loads first.
+
+    >>> form_loads([("a", 700, 0), ("b", 150, 60), ("c", 100, 90)], 300)
+    [(('a', 300),), (('a', 300),), (('a', 100), ('b', 150)), (('c', 100),)]
+    """
+    loads: list[list[tuple[str, int]]] = []
+    room: list[int] = []
+    first_due: list[int] = []
+    for request, pieces, due in sorted(items, key=lambda item: (item[2], item[0])):
+        while pieces > capacity:
+            loads.append([(request, capacity)])
+            room.append(0)
+            first_due.append(due)
+            pieces -= capacity
+        for k in range(len(loads)):
+            if room[k] >= pieces and due - first_due[k] <= window_s:
+                loads[k].append((request, pieces))
+                room[k] -= pieces
+                break
+        else:
+            loads.append([(request, pieces)])
+            room.append(capacity - pieces)
+            first_due.append(due)
+    return [tuple(load) for load in loads]
+
+
+class _Builder:
+    """Collects operations and arcs by name, then lays them out as columns."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        requests: Sequence[WorkRequest],
+        state: PlantState,
+        now_ns: int,
+        horizon_days: float,
+    ) -> None:
+        self.plant, self.state = plant, state
+        self.origin = now_ns // NS_PER_S * NS_PER_S
+        end_ns = now_ns + round(horizon_days * NS_PER_DAY)
+        self.closed_until = end_ns + 14 * NS_PER_DAY
+        self.centers = plant.work_centers
+        self.center_at = {c.id: k for k, c in enumerate(self.centers)}
+        self.requests = {r.id: r for r in requests if r.release_ns < end_ns}
+        products = {p.id: p for p in plant.products}
+        self.routing: dict[str, tuple[RoutingStep, ...]] = {}
+        for request in self.requests.values():
+            if request.product not in products:
+                raise InfeasibleError(
+                    f"request {request.id!r}: no product {request.product!r} in the plant; "
+                    f"known are {', '.join(products)}"
+                )
+            self.routing[request.id] = products[request.product].routing
+        self.step_at = {
+            r: {step.work_center: step for step in routing} for r, routing in self.routing.items()
+        }
+        self.units: list[tuple[int, WorkUnit]] = [
+            (k, unit) for k, center in enumerate(self.centers) for unit in center.units
+        ]
+        self.machine_at = {unit.path: m for m, (_, unit) in enumerate(self.units)}
+        self.ops: list[_Op] = []
+        self.covering: dict[tuple[str, str], list[int]] = {}
+        self.covered: dict[tuple[str, str], int] = {}
+        self.arrived: dict[tuple[str, str], int] = {}
+        self.used_ids = {order.id for order, _ in state.jobs}
+
+    def tick(self, time_ns: int) -> int:
+        """An instant as whole seconds after the origin."""
+        return (time_ns - self.origin) // NS_PER_S
+
+    def problem(self) -> Problem:
+        """Lay everything out."""
+        self._jobs_of_the_plant()
+        self._open_work()
+        return _with_locked(self._assemble(), self.ops)
+
+    def _jobs_of_the_plant(self) -> None:
+        for order, response in self.state.jobs:
+            served = [(r, p) for r, p in order.requests if r in self.requests]
+            if order.work_center not in self.center_at or not served:
+                continue
+            share = self._share_done(order, response)
+            if share is not None:
+                for request, pieces in served:
+                    key = (request, order.work_center)
+                    self.covered[key] = self.covered.get(key, 0) + round(pieces * share)
+                    if share > 0:
+                        self.arrived[key] = max(
+                            self.arrived.get(key, -FAR), self.tick(response.end_ns)
+                        )
+            elif response.state in _BUSY or response.state in _WAITING:
+                self._add_job(order, response, tuple(served))
+
+    @staticmethod
+    def _share_done(order: JobOrder, response: JobResponse) -> float | None:
+        """Share of the job's pieces that need no more work here; None while it is not over."""
+        if response.state in _ENDED:
+            return 1.0
+        if response.state is JobState.ABORTED:
+            return min(1.0, response.good / order.quantity)
+        return None
+
+    def _add_job(
+        self, order: JobOrder, response: JobResponse, served: tuple[tuple[str, int], ...]
+    ) -> None:
+        step = self.step_at[served[0][0]].get(order.work_center)
+        unit = response.equipment or order.equipment
+        if step is None or unit not in self.machine_at:
+            return
+        status = OpStatus.FREE
+        if response.state in _BUSY:
+            status = OpStatus.RUNNING
+        elif order.id in self.state.locked and unit not in self.state.down:
+            status = OpStatus.LOCKED
+        self._add(
+            _Op(
+                id=order.id,
+                center=self.center_at[order.work_center],
+                family=step.family,
+                requests=served,
+                seconds=step.seconds,
+                status=status,
+                unit=unit,
+                response=response,
+                queue=(order.priority, order.start_ns),
+            )
+        )
+
+    def _add(self, op: _Op) -> None:
+        index = len(self.ops)
+        self.ops.append(op)
+        center = self.centers[op.center].id
+        for request, pieces in op.requests:
+            key = (request, center)
+            self.covering.setdefault(key, []).append(index)
+            self.covered[key] = self.covered.get(key, 0) + pieces
+
+    def _open_work(self) -> None:
+        pools: dict[tuple[int, str], list[tuple[str, int, int]]] = {}
+        seconds: dict[tuple[int, str], float] = {}
+        for request in self.requests.values():
+            for step in self.routing[request.id]:
+                center = self.center_at[step.work_center]
+                left = request.quantity - self.covered.get((request.id, step.work_center), 0)
+                if left <= 0:
+                    continue
+                if self.centers[center].kind is WorkCenterKind.BATCH:
+                    pool = (center, step.family)
+                    pools.setdefault(pool, []).append((request.id, left, self.tick(request.due_ns)))
+                    seconds[pool] = max(seconds.get(pool, 0.0), step.seconds)
+                    continue
+                self._add(
+                    _Op(
+                        id=self._fresh(f"{request.id}.{step.work_center}"),
+                        center=center,
+                        family=step.family,
+                        requests=((request.id, left),),
+                        seconds=step.seconds,
+                    )
+                )
+        for (center, family), items in pools.items():
+            for load in form_loads(items, self.centers[center].capacity):
+                text = ";".join(f"{request}:{pieces}" for request, pieces in load)
+                name = hashlib.sha256(text.encode()).hexdigest()[:10]
+                self._add(
+                    _Op(
+                        id=self._fresh(f"LOAD-{self.centers[center].id}-{name}"),
+                        center=center,
+                        family=family,
+                        requests=load,
+                        seconds=seconds[center, family],
+                    )
+                )
+
+    def _fresh(self, id: str) -> str:
+        n, fresh = 1, id
+        while fresh in self.used_ids:
+            n += 1
+            fresh = f"{id}.{n}"
+        self.used_ids.add(fresh)
+        return fresh
+
+    def _alternatives(self, op: _Op) -> list[tuple[int, int]]:
+        """Machines and durations; a fixed operation has its own machine alone."""
+        center = self.centers[op.center]
+        out = []
+        for m, (k, unit) in enumerate(self.units):
+            if k != op.center or (unit.families and op.family not in unit.families):
+                continue
+            if op.status is not OpStatus.FREE and unit.path != op.unit:
+                continue
+            out.append((m, self._duration(op, center, unit)))
+        if not out and op.unit:
+            m = self.machine_at[op.unit]
+            out.append((m, self._duration(op, center, self.units[m][1])))
+        if not out:
+            raise InfeasibleError(
+                f"operation {op.id!r}: no unit of {center.id!r} may run family {op.family!r}; "
+                "add the family to a unit in plant.toml"
+            )
+        return out
+
+    @staticmethod
+    def _duration(op: _Op, center: WorkCenter, unit: WorkUnit) -> int:
+        if center.kind is WorkCenterKind.BATCH:
+            return max(1, round(op.seconds))
+        pieces = sum(p for _, p in op.requests)
+        return max(1, round(pieces * op.seconds / unit.speed))
+
+    def _lag(self, center: WorkCenter) -> int:
+        return center.transport_s + center.transit_s
+
+    def _arcs(self, index: int) -> tuple[list[tuple[int, int]], int]:
+        """Predecessors with lags, and the earliest start from releases and finished steps."""
+        op = self.ops[index]
+        center = self.centers[op.center].id
+        preds: dict[int, int] = {}
+        release = -FAR
+        for request, _ in op.requests:
+            step = self.step_at[request].get(center)
+            release = max(
+                release,
+                self.tick(self.requests[request].release_ns),
+                self.tick(self.state.material.get(request, self.origin)),
+            )
+            for before in step.after if step else ():
+                lag = self._lag(self.plant.work_center(before))
+                key = (request, before)
+                release = max(release, self.arrived.get(key, -FAR) + lag)
+                for p in self.covering.get(key, []):
+                    preds[p] = lag
+        if op.status is OpStatus.RUNNING:
+            return [], -FAR
+        return sorted(preds.items()), release
+
+    def _machines(self) -> tuple[dict[str, list[int]], list[list[tuple[int, int]]]]:
+        columns: dict[str, list[int]] = {
+            "work_center": [], "available": [], "family": [], "resumable": [],
+        }  # fmt: skip
+        planned: dict[str, list[tuple[int, int]]] = {}
+        calendar = []
+        for k, unit in self.units:
+            center = self.centers[k]
+            if center.calendar.id not in planned:
+                planned[center.calendar.id] = [
+                    (self.tick(a), -((self.origin - b) // NS_PER_S))
+                    for a, b in center.calendar.closed(self.origin, self.closed_until)
+                ]
+            calendar.append(planned[center.calendar.id])
+            family = self.state.families.get(unit.path, "")
+            columns["work_center"].append(k)
+            columns["available"].append(0)
+            columns["family"].append(
+                center.families.index(family) if family in center.families else -1
+            )
+            columns["resumable"].append(int(center.kind is not WorkCenterKind.BATCH))
+        return columns, calendar
+
+    def _downs(self) -> tuple[tuple[int, int, int], ...]:
+        out = []
+        for path, until_ns in self.state.down.items():
+            if path in self.machine_at and until_ns > self.origin:
+                out.append((self.machine_at[path], 0, max(1, self.tick(until_ns))))
+        for path, windows in self.state.closed.items():
+            if path in self.machine_at:
+                m = self.machine_at[path]
+                out += [(m, max(0, self.tick(a)), self.tick(b)) for a, b in windows]
+        return tuple(sorted(w for w in out if w[2] > w[1]))
+
+    def _setup(self) -> NDArray[np.int64]:
+        size = max((len(c.families) for c in self.centers), default=1)
+        setup = np.zeros((len(self.centers), size, size), np.int64)
+        for k, center in enumerate(self.centers):
+            n = len(center.families)
+            setup[k, :n, :n] = np.array(center.setup_s, np.int64).reshape(n, n)
+        return setup
+
+    def _assemble(self) -> Problem:
+        live = sorted({r for op in self.ops for r, _ in op.requests}, key=list(self.requests).index)
+        job_at = {r: j for j, r in enumerate(live)}
+        due = [self.tick(self.requests[r].due_ns) for r in live]
+        arcs = [self._arcs(k) for k in range(len(self.ops))]
+        machines, calendar = self._machines()
+        sinks: list[list[int]] = []
+        tails = []
+        for op in self.ops:
+            center = self.centers[op.center].id
+            sinks.append(
+                [
+                    job_at[r]
+                    for r, _ in op.requests
+                    if not any(center in step.after for step in self.routing[r])
+                ]
+            )
+            tails.append(self.centers[op.center].transit_s)
+        served = [[job_at[r] for r, _ in op.requests] for op in self.ops]
+        return assemble(
+            name=self.plant.site,
+            origin_ns=self.origin,
+            alternatives=[self._alternatives(op) for op in self.ops],
+            preds=[preds for preds, _ in arcs],
+            op_job=[min(row, key=lambda j: due[j]) for row in served],
+            job_due=due,
+            n_machines=len(self.units),
+            ops={
+                "family": [self.centers[op.center].families.index(op.family) for op in self.ops],
+                "work_center": [op.center for op in self.ops],
+                "release": [release for _, release in arcs],
+                "tail": tails,
+                "status": [int(op.status) for op in self.ops],
+                "fixed_machine": [
+                    self.machine_at[op.unit] if op.status is not OpStatus.FREE else -1
+                    for op in self.ops
+                ],
+                "quantity": [sum(p for _, p in op.requests) for op in self.ops],
+                "capacity": [self.centers[op.center].capacity for op in self.ops],
+            },
+            jobs={
+                "release": [self.tick(self.requests[r].release_ns) for r in live],
+                "weight": [self.requests[r].priority for r in live],
+            },
+            machines=machines,
+            setup=self._setup(),
+            sinks=sinks,
+            calendar=calendar,
+            downs=self._downs(),
+            op_ids=[op.id for op in self.ops],
+            job_ids=live,
+            machine_ids=[unit.path for _, unit in self.units],
+            work_center_ids=[c.id for c in self.centers],
+            op_requests=[op.requests for op in self.ops],
+            op_product=[self.requests[op.requests[0][0]].product for op in self.ops],
+            op_program=[op.family for op in self.ops],
+        )
+
+
+def _remaining(problem: Problem, o: int, op: _Op) -> int:
+    """Work left of a running operation, ticks, >= 1.
+
+    Pieces still to come count for machines; elapsed time for furnaces; on a line pieces that have
+    entered are done with its entry, and at most a transit's worth of them is still inside.
+    """
+    duration = int(problem.alt_duration[problem.alt_ptr[o]])
+    response, pieces = op.response, int(problem.op_quantity[o])
+    if response is None:
+        return duration
+    m = int(problem.op_fixed_machine[o])
+    elapsed = max(0, -problem.ticks(response.start_ns)) if response.start_ns else 0
+    setup = 0
+    if problem.machine_family[m] >= 0:
+        setup = problem.setup_between(m, int(problem.machine_family[m]), int(problem.op_family[o]))
+    setup_left = max(0, setup - elapsed)
+    if problem.op_capacity[o] > 0:
+        return max(1, duration - elapsed) + setup_left
+    done = response.good + response.scrap
+    per_piece = duration / max(1, pieces)
+    tail = int(problem.op_tail[o])
+    if tail > 0:
+        done = round(min(elapsed / per_piece, done + tail / per_piece))
+    return max(1, round(max(0, pieces - done) * per_piece)) + setup_left
+
+
+def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
+    """Fixed times for running jobs and, where their predecessors allow it, for locked ones."""
+    status = problem.op_status.copy()
+    start = problem.op_fixed_start.copy()
+    begin = problem.op_fixed_from.copy()
+    work = problem.op_fixed_work.copy()
+    machine = problem.op_fixed_machine.copy()
+    for o, op in enumerate(ops):
+        if op.status is OpStatus.RUNNING:
+            seen = op.response.start_ns if op.response else 0
+            start[o] = min(0, problem.ticks(seen)) if seen else 0
+            begin[o], work[o] = 0, _remaining(problem, o, op)
+    for o in problem.op_order:
+        if status[o] == OpStatus.LOCKED and any(status[p] == 0 for p, _ in problem.preds(int(o))):
+            status[o], machine[o] = OpStatus.FREE, -1
+    locked = np.flatnonzero(status == OpStatus.LOCKED)
+    queue = sorted(
+        np.flatnonzero(status != 0).tolist(),
+        key=lambda o: (int(machine[o]), int(status[o] != OpStatus.RUNNING), ops[o].queue, o),
+    )
+    timing_status = status.copy()
+    timing_status[locked] = OpStatus.FREE
+    changes = {
+        "op_fixed_start": start,
+        "op_fixed_from": begin,
+        "op_fixed_work": work,
+        "op_fixed_machine": machine,
+    }
+    trial = problem.with_(op_status=timing_status, **changes)
+    ptr = np.zeros(problem.n_machines + 1, np.int64)
+    np.cumsum(
+        np.bincount(machine[queue], minlength=problem.n_machines) if queue else 0, out=ptr[1:]
+    )
+    starts, _, _, done = retime(trial.arrays, machine, ptr, np.array(queue, np.int64))
+    if done < len(queue):
+        return _with_locked(problem, [_freed(op) for op in ops])
+    for o in locked.tolist():
+        start[o] = begin[o] = starts[o]
+        work[o] = problem.alternatives(o)[int(machine[o])]
+    return problem.with_(op_status=status, **changes)
+
+
+def _freed(op: _Op) -> _Op:
+    """A queued operation set free (its queue contradicts precedence); others as they are."""
+    return replace(op, status=OpStatus.FREE) if op.status is OpStatus.LOCKED else op

@@ -1,0 +1,363 @@
+"""Plans from index rules: an event-driven dispatcher over flat arrays, and a small grid of rules.
+
+Whenever a machine is free, the waiting operation with the best index gets it; when another idle
+machine would finish that operation earlier, it goes there. ATCS is the apparent tardiness cost
+rule with setups (Lee, Bhaskaran, Pinedo 1997), with a look-ahead on arrivals since a changeover
+may run before the material is there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.errors import InfeasibleError
+from workshop_brain.kernel import kernel
+from workshop_brain.schedule.calendars import advance, next_open, op_times
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
+from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem
+from workshop_brain.schedule.timing import duration_on
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Rule(IntEnum):
+    """Which waiting operation a free machine takes first."""
+
+    FIFO = 0
+    EDD = 1
+    SPT = 2
+    FOREMAN = 3
+    ATCS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleParams:
+    """Look-ahead parameters of ATCS; the other rules use ``lookahead`` alone.
+
+    Attributes
+    ----------
+    due
+        Scale of the slack term, mean durations. Small: urgency sets in late and sharply.
+    setup
+        Scale of the changeover term, mean changeovers. Small: avoids changeovers.
+    wait
+        Scale of the term for idling until material arrives, mean durations.
+    lookahead
+        How far ahead a machine may commit to material on its way, mean durations.
+    queue
+        Allowance for waiting in later steps, as a factor on their durations.
+    """
+
+    due: float = 1.0
+    setup: float = 0.5
+    wait: float = 0.5
+    lookahead: float = 0.5
+    queue: float = 1.5
+
+
+PLAIN = RuleParams(lookahead=0.0)
+GRID: tuple[RuleParams, ...] = tuple(
+    RuleParams(due=due, setup=setup, lookahead=lookahead, queue=queue)
+    for due in (0.5, 2.0)
+    for setup in (0.2, 0.6)
+    for lookahead in (0.0, 0.7)
+    for queue in (1.0, 2.0)
+)
+"""Sixteen settings that span what won on generated plants; ``construct`` takes the best."""
+QUICK: tuple[RuleParams, ...] = (
+    RuleParams(due=0.5, setup=0.2, lookahead=0.0, queue=1.0),
+    RuleParams(due=0.5, setup=0.2, lookahead=0.7, queue=2.0),
+    RuleParams(due=2.0, setup=0.2, lookahead=0.0, queue=2.0),
+    RuleParams(due=2.0, setup=0.6, lookahead=0.7, queue=1.0),
+)
+"""The few that the reaction path tries."""
+
+
+@kernel
+def latest_finish(a: Arrays, queue: float) -> tuple[Floats, Floats]:
+    """Latest finish of each operation for its jobs to be in time, and the weight behind it."""
+    n = len(a.op_job)
+    latest = np.full(n, 1e15)
+    weight = np.zeros(n)
+    for i in range(n - 1, -1, -1):
+        o = a.op_order[i]
+        for k in range(a.sink_ptr[o], a.sink_ptr[o + 1]):
+            j = a.sink_job[k]
+            latest[o] = min(latest[o], float(a.job_due[j] - a.op_tail[o]))
+            weight[o] += a.job_weight[j]
+        for k in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
+            s = a.succ_op[k]
+            shortest = a.alt_duration[a.alt_ptr[s]]
+            for x in range(a.alt_ptr[s] + 1, a.alt_ptr[s + 1]):
+                shortest = min(shortest, a.alt_duration[x])
+            latest[o] = min(latest[o], latest[s] - queue * shortest - a.succ_lag[k])
+            weight[o] = max(weight[o], weight[s])
+        weight[o] = max(weight[o], float(a.job_weight[a.op_job[o]]))
+    return latest, weight
+
+
+@kernel
+def dispatch(
+    a: Arrays,
+    rule: int,
+    due_scale: float,
+    setup_scale: float,
+    wait_scale: float,
+    lookahead: float,
+    latest: Floats,
+    weight: Floats,
+    machine_mean: Floats,
+    setup_mean: Floats,
+    list_ptr: Ints,
+) -> tuple[Ints, Ints, Ints, Ints, int]:
+    """Machine, start, end and setup start of all operations, and how many could be placed."""
+    n, machines = len(a.op_job), len(a.machine_family)
+    machine = np.full(n, -1, np.int64)
+    start = np.full(n, -1, np.int64)
+    end = np.full(n, -1, np.int64)
+    setup_start = np.full(n, -1, np.int64)
+    ready = np.empty(n, np.int64)
+    left = np.zeros(n, np.int64)
+    free = a.machine_available.copy()
+    family = a.machine_family.copy()
+    wake = np.full(machines, FAR, np.int64)
+    waiting = np.empty(list_ptr[machines], np.int64)
+    duration = np.empty(list_ptr[machines], np.int64)
+    count = np.zeros(machines, np.int64)
+    visible = np.empty(n, np.int64)
+    shown = 0
+    to_place = 0
+    last_fixed = np.full(machines, -FAR, np.int64)
+    for o in range(n):
+        if a.op_status[o] == 4:
+            continue
+        if a.op_status[o] != 0:
+            m = a.op_fixed_machine[o]
+            machine[o] = m
+            start[o] = a.op_fixed_start[o]
+            setup_start[o] = start[o]
+            end[o] = advance(
+                a.closed_ptr,
+                a.closed_start,
+                a.closed_end,
+                m,
+                a.op_fixed_from[o],
+                a.op_fixed_work[o],
+            )
+            free[m] = max(free[m], end[o])
+            if end[o] >= last_fixed[m]:
+                last_fixed[m] = end[o]
+                family[m] = a.op_family[o]
+            continue
+        to_place += 1
+    for o in range(n):
+        if a.op_status[o] != 0:
+            continue
+        ready[o] = max(a.op_release[o], a.now)
+        for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+            p = a.pred_op[k]
+            if a.op_status[p] == 0:
+                left[o] += 1
+            elif a.op_status[p] != 4:
+                ready[o] = max(ready[o], end[p] + a.pred_lag[k])
+        if left[o] == 0:
+            visible[shown] = o
+            shown += 1
+    placed = 0
+    now = a.now
+    while placed < to_place:
+        for i in range(shown):
+            o = visible[i]
+            for k in range(a.alt_ptr[o], a.alt_ptr[o + 1]):
+                m = a.alt_machine[k]
+                waiting[list_ptr[m] + count[m]] = o
+                duration[list_ptr[m] + count[m]] = a.alt_duration[k]
+                count[m] += 1
+                ahead = np.int64(lookahead * machine_mean[m])
+                wake[m] = min(wake[m], max(now, max(free[m], ready[o] - ahead)))
+        shown = 0
+        m = 0
+        for x in range(1, machines):
+            if wake[x] < wake[m]:
+                m = x
+        t = wake[m]
+        if t >= FAR:
+            break
+        now = t
+        opens = next_open(a.closed_ptr, a.closed_start, a.closed_end, m, t)
+        if opens > t:
+            wake[m] = opens
+            continue
+        ahead = np.int64(lookahead * machine_mean[m])
+        best = -1
+        best_score = 0.0
+        soon = FAR
+        k = list_ptr[m]
+        while k < list_ptr[m] + count[m]:
+            o = waiting[k]
+            if machine[o] >= 0:
+                count[m] -= 1
+                waiting[k] = waiting[list_ptr[m] + count[m]]
+                duration[k] = duration[list_ptr[m] + count[m]]
+                continue
+            if ready[o] > t + ahead:
+                soon = min(soon, ready[o] - ahead)
+                k += 1
+                continue
+            setup = 0
+            if family[m] >= 0:
+                setup = a.setup[a.machine_work_center[m], family[m], a.op_family[o]]
+            work = duration[k]
+            if rule == 0:
+                score = float(ready[o])
+            elif rule == 1:
+                score = latest[o]
+            elif rule == 2:
+                score = float(work)
+            elif rule == 3:
+                score = latest[o]
+                if setup > 0:
+                    score += 1e15
+            else:
+                begin = max(free[m] + setup, ready[o])
+                slack = max(0.0, latest[o] - work - begin)
+                idle = max(0.0, float(ready[o] - max(t, free[m] + setup)))
+                score = (
+                    np.log(max(1.0, float(work)))
+                    - np.log(max(1e-3, weight[o]))
+                    + slack / (due_scale * machine_mean[m])
+                    + setup / (setup_scale * setup_mean[m])
+                    + idle / (wait_scale * machine_mean[m])
+                )
+            if best < 0 or score < best_score or (score == best_score and o < best):
+                best = o
+                best_score = score
+            k += 1
+        if best < 0:
+            wake[m] = soon
+            continue
+        chosen = int(m)
+        chosen_setup = 0
+        chosen_start = 0
+        chosen_end = FAR
+        for k in range(a.alt_ptr[best], a.alt_ptr[best + 1]):
+            x = a.alt_machine[k]
+            if x != m and free[x] > t:
+                continue
+            setup = 0
+            if family[x] >= 0:
+                setup = a.setup[a.machine_work_center[x], family[x], a.op_family[best]]
+            s0, s1, s2 = op_times(
+                a.closed_ptr,
+                a.closed_start,
+                a.closed_end,
+                a.machine_resumable,
+                x,
+                free[x],
+                setup,
+                ready[best],
+                a.alt_duration[k],
+            )
+            if s2 < chosen_end or (s2 == chosen_end and x == m):
+                chosen, chosen_setup, chosen_start, chosen_end = int(x), s0, s1, s2
+        machine[best] = chosen
+        setup_start[best] = chosen_setup
+        start[best] = chosen_start
+        end[best] = chosen_end
+        free[chosen] = chosen_end
+        family[chosen] = a.op_family[best]
+        wake[chosen] = max(t, chosen_end)
+        placed += 1
+        for k in range(a.succ_ptr[best], a.succ_ptr[best + 1]):
+            s = a.succ_op[k]
+            if a.op_status[s] != 0:
+                continue
+            left[s] -= 1
+            ready[s] = max(ready[s], chosen_end + a.succ_lag[k])
+            if left[s] == 0:
+                visible[shown] = s
+                shown += 1
+    return machine, start, end, setup_start, to_place - placed
+
+
+class Dispatcher:
+    """What all rules need of one problem, computed once."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.arrays = problem.arrays
+        machines = problem.n_machines
+        counts = np.bincount(problem.alt_machine, minlength=machines)
+        self.list_ptr = np.zeros(machines + 1, np.int64)
+        np.cumsum(counts, out=self.list_ptr[1:])
+        total = np.bincount(problem.alt_machine, weights=problem.alt_duration, minlength=machines)
+        self.machine_mean = np.maximum(1.0, total / np.maximum(1, counts))
+        table = np.array([_mean_setup(t) for t in problem.setup])
+        self.setup_mean = np.ascontiguousarray(table[problem.machine_work_center])
+        self.latest: dict[float, tuple[Floats, Floats]] = {}
+
+    def plan(self, rule: Rule, params: RuleParams) -> Plan:
+        """The plan of one rule; InfeasibleError when an operation can never start."""
+        queue = params.queue if rule is Rule.ATCS else 1.0
+        if queue not in self.latest:
+            self.latest[queue] = latest_finish(self.arrays, queue)
+        latest, weight = self.latest[queue]
+        machine, start, end, setup_start, missing = dispatch(
+            self.arrays,
+            int(rule),
+            params.due,
+            params.setup,
+            params.wait,
+            params.lookahead,
+            latest,
+            weight,
+            self.machine_mean,
+            self.setup_mean,
+            self.list_ptr,
+        )
+        if missing:
+            stuck = np.flatnonzero((machine < 0) & (self.problem.op_status == OpStatus.FREE))
+            raise InfeasibleError(
+                f"operation {self.problem.op_ids[stuck[0]]!r} can never start "
+                f"({missing} in all); check its machines' calendars and its predecessors"
+            )
+        return Plan(machine=machine, start=start, end=end, setup_start=setup_start)
+
+
+def _mean_setup(table: NDArray[np.int64]) -> float:
+    """Mean of the changeovers that cost time, ticks; 1 when none does."""
+    positive = table[table > 0]
+    return float(positive.mean()) if len(positive) else 1.0
+
+
+def construct(
+    problem: Problem,
+    rule: Rule | str = Rule.ATCS,
+    params: RuleParams | Sequence[RuleParams] | None = None,
+    weights: Weights = PLANT_WEIGHTS,
+) -> Plan:
+    """A plan by an index rule; for ATCS the best of a grid unless one setting is given.
+
+    Parameters
+    ----------
+    rule
+        Rule or its name in lower case: fifo, edd, spt, foreman, atcs.
+    """
+    chosen = Rule[rule.upper()] if isinstance(rule, str) else rule
+    dispatcher = Dispatcher(problem)
+    if isinstance(params, RuleParams):
+        return dispatcher.plan(chosen, params)
+    if chosen is not Rule.ATCS:
+        return dispatcher.plan(chosen, PLAIN)
+    plans = (dispatcher.plan(chosen, setting) for setting in (params or GRID))
+    return min(plans, key=lambda plan: objective(problem, plan, None, weights).objective)
+
+
+def allowed(problem: Problem, op: int, machine: int) -> bool:
+    """Whether an operation may run on a machine."""
+    return int(duration_on(problem.arrays, op, machine)) >= 0

@@ -1,0 +1,142 @@
+"""Times from sequences: the kernel that turns machine sequences into starts and ends."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.errors import InfeasibleError
+from workshop_brain.kernel import kernel
+from workshop_brain.schedule.calendars import advance, op_times
+from workshop_brain.schedule.plan import Plan, unplanned
+from workshop_brain.schedule.structure import Arrays, Problem
+
+Ints = NDArray[np.int64]
+
+
+@kernel
+def duration_on(a: Arrays, op: int, machine: int) -> int:
+    """Duration of an operation on a machine; -1 when it is not allowed there."""
+    for k in range(a.alt_ptr[op], a.alt_ptr[op + 1]):
+        if a.alt_machine[k] == machine:
+            return int(a.alt_duration[k])
+    return -1
+
+
+@kernel
+def retime(a: Arrays, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> tuple[Ints, Ints, Ints, int]:
+    """Earliest start, end and setup start for fixed sequences, and how many could be timed.
+
+    Operations that are not FREE keep their fixed times. Operations on no machine are left out
+    and hold nobody up. Fewer timed than sequenced means: sequences and precedence have a cycle.
+    """
+    n = len(a.op_job)
+    start = np.full(n, -1, np.int64)
+    end = np.full(n, -1, np.int64)
+    setup_start = np.full(n, -1, np.int64)
+    before = np.full(n, -1, np.int64)
+    after = np.full(n, -1, np.int64)
+    left = np.zeros(n, np.int64)
+    for m in range(len(seq_ptr) - 1):
+        for k in range(seq_ptr[m] + 1, seq_ptr[m + 1]):
+            before[seq_op[k]] = seq_op[k - 1]
+            after[seq_op[k - 1]] = seq_op[k]
+            left[seq_op[k]] += 1
+    stack = np.empty(n, np.int64)
+    size = 0
+    for o in range(n):
+        if machine[o] < 0:
+            continue
+        for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+            if machine[a.pred_op[k]] >= 0:
+                left[o] += 1
+        if left[o] == 0:
+            stack[size] = o
+            size += 1
+    done = 0
+    while size > 0:
+        size -= 1
+        o = stack[size]
+        done += 1
+        m = machine[o]
+        if a.op_status[o] != 0:
+            start[o] = a.op_fixed_start[o]
+            setup_start[o] = start[o]
+            end[o] = advance(
+                a.closed_ptr,
+                a.closed_start,
+                a.closed_end,
+                m,
+                a.op_fixed_from[o],
+                a.op_fixed_work[o],
+            )
+        else:
+            ready = max(a.op_release[o], a.now)
+            for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+                if machine[a.pred_op[k]] >= 0:
+                    ready = max(ready, end[a.pred_op[k]] + a.pred_lag[k])
+            free = a.machine_available[m]
+            family = a.machine_family[m]
+            if before[o] >= 0:
+                free = max(free, end[before[o]])
+                family = a.op_family[before[o]]
+            setup = 0
+            if family >= 0:
+                setup = a.setup[a.machine_work_center[m], family, a.op_family[o]]
+            setup_start[o], start[o], end[o] = op_times(
+                a.closed_ptr,
+                a.closed_start,
+                a.closed_end,
+                a.machine_resumable,
+                m,
+                free,
+                setup,
+                ready,
+                duration_on(a, o, m),
+            )
+        s = after[o]
+        if s >= 0:
+            left[s] -= 1
+            if left[s] == 0:
+                stack[size] = s
+                size += 1
+        for k in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
+            s = a.succ_op[k]
+            if machine[s] >= 0:
+                left[s] -= 1
+                if left[s] == 0:
+                    stack[size] = s
+                    size += 1
+    return start, end, setup_start, done
+
+
+def sequences(problem: Problem, plan: Plan) -> tuple[Ints, Ints]:
+    """Machine sequences of a plan in CSR form, fixed operations first, then by start."""
+    rank = np.empty(problem.n_ops, np.int64)
+    rank[problem.op_order] = np.arange(problem.n_ops)
+    free = (problem.op_status == 0).astype(np.int64)
+    placed = np.flatnonzero(plan.machine >= 0)
+    keys = (rank, plan.end, plan.start, free, plan.machine)
+    ordered = placed[np.lexsort(tuple(key[placed] for key in keys))]
+    counts = np.bincount(plan.machine[placed], minlength=problem.n_machines)
+    ptr = np.zeros(problem.n_machines + 1, np.int64)
+    np.cumsum(counts, out=ptr[1:])
+    return ptr, np.ascontiguousarray(ordered)
+
+
+def timed(problem: Problem, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> Plan:
+    """The plan that given sequences mean; InfeasibleError when they contradict precedence."""
+    start, end, setup_start, done = retime(problem.arrays, machine, seq_ptr, seq_op)
+    if done < int((machine >= 0).sum()):
+        raise InfeasibleError("machine sequences contradict the precedence of operations")
+    return Plan(machine=machine.copy(), start=start, end=end, setup_start=setup_start)
+
+
+def right_shift(problem: Problem, plan: Plan) -> Plan:
+    """The same machines and sequences, timed anew as early as possible."""
+    machine = plan.machine.copy()
+    fixed = problem.op_status != 0
+    machine[fixed] = problem.op_fixed_machine[fixed]
+    kept = unplanned(problem)
+    kept.start[:], kept.end[:] = plan.start, plan.end
+    kept.machine[:] = machine
+    kept.start[fixed] = problem.op_fixed_start[fixed]
+    return timed(problem, machine, *sequences(problem, kept))

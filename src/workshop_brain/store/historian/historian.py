@@ -1,0 +1,711 @@
+"""The embedded historian: one writer, many readers, nothing acknowledged is ever lost."""
+
+import difflib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from workshop_brain.errors import StoreError
+from workshop_brain.model.curve import Curve
+from workshop_brain.model.signal import Samples, SignalDef, SignalKind
+from workshop_brain.store.historian import curves as curve_files
+from workshop_brain.store.historian import log as wal
+from workshop_brain.store.historian import query as reading
+from workshop_brain.store.historian.catalog import Catalog, CurveKey, Segment
+from workshop_brain.store.historian.last import LastValues
+from workshop_brain.store.historian.memtable import Memtable, slice_of
+from workshop_brain.store.historian.tail import LogTail, pack_samples, unpack_samples
+from workshop_brain.store.lock import DataLock
+from workshop_brain.units import NS_PER_DAY
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_LOOKS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistorianSettings:
+    """How the historian keeps data.
+
+    Attributes
+    ----------
+    seal_rows, seal_s
+        A memory table becomes a file at this many rows or this age (seconds), whichever is first.
+    tables
+        Full memory tables that may wait for sealing before appends have to wait.
+    merge
+        Files of one level and date that are merged into one of the next level.
+    retain_days, retain_rollup_days
+        Raw files (and curves) and rollups older than this many days before the newest sample are
+        dropped; 0 keeps them for ever.
+    """
+
+    seal_rows: int = 1_000_000
+    seal_s: float = 60.0
+    tables: int = 3
+    merge: int = 20
+    retain_days: int = 0
+    retain_rollup_days: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seal_rows < 1 or self.seal_s <= 0 or self.tables < 1 or self.merge < 2:
+            raise ValueError(f"historian settings out of range: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """A memory table on its way to a file, with the sequence numbers committed beside it."""
+
+    table: Memtable
+    sessions: dict[tuple[str, int], int]
+
+
+class _Stopped(Exception):
+    """The historian is closing while files are being merged."""
+
+
+class Historian:
+    """Keeps every sample and curve below one directory (``DATA/historian``).
+
+    ``append`` and ``sync`` may be called from different threads; reads from any. A second process
+    opens the same directory with ``read_only=True`` and sees everything appended so far.
+
+    Raises
+    ------
+    StoreLockedError
+        A second writer on the same directory.
+    DamageError
+        Acknowledged frames of the log are damaged; ``repair=True`` keeps every valid one.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        read_only: bool = False,
+        repair: bool = False,
+        settings: HistorianSettings | None = None,
+    ) -> None:
+        self._directory = Path(path)
+        self._settings = settings or HistorianSettings()
+        self._read_only = read_only
+        self._changed = threading.Condition(threading.RLock())
+        self._stop = threading.Event()
+        self._frozen: list[_Frozen] = []
+        self._fault = ""
+        self._appended = 0
+        self._lock_file: DataLock | None = None
+        if read_only:
+            self._open_reader()
+        else:
+            self._open_writer(repair)
+
+    # -- opening and closing
+
+    def _open_reader(self) -> None:
+        if not (self._directory / "catalog.sqlite").exists():
+            raise StoreError(
+                f"{self._directory}: no history here; give the data directory of a brain that has "
+                "run, with --data"
+            )
+        self._catalog = Catalog(self._directory / "catalog.sqlite", read_only=True)
+        self._tail = LogTail(self._directory / "wal")
+        self._load()
+
+    def _open_writer(self, repair: bool) -> None:
+        self._lock_file = DataLock(self._directory)
+        try:
+            (self._directory / "wal").mkdir(parents=True, exist_ok=True)
+            self._catalog = Catalog(self._directory / "catalog.sqlite", read_only=False)
+            self._load()
+            self._recover(repair)
+        except BaseException:
+            self._lock_file.release()
+            raise
+        self._thread = threading.Thread(target=self._work, name="historian", daemon=True)
+        self._thread.start()
+
+    def _load(self) -> None:
+        self._signals = self._catalog.signals()
+        self._ids = {s.path: i for i, s in enumerate(self._signals)}
+        self._texts = self._catalog.texts()
+        self._codes = {t: i for i, t in enumerate(self._texts)}
+        self._files = reading.Files(self._directory, self._catalog)
+        self._sealed_last = LastValues.unpack(self._catalog.blob("last_values"))
+        self._last = LastValues.unpack(self._catalog.blob("last_values"))
+        self._folded: tuple[int, int] = (0, 0)
+
+    def _recover(self, repair: bool) -> None:
+        from workshop_brain.store.historian.seal import remove_orphans
+
+        sealed = self._catalog.meta("sealed", 0)
+        recovery = wal.recover(self._directory / "wal", sealed=sealed, repair=repair)
+        for path in remove_orphans(self._directory, self._catalog):
+            _log.info("removed %s, left unfinished by a crash", path)
+        frames = recovery.frames
+        position = frames[-1].position if frames else sealed
+        self._seqs = self._catalog.sessions()
+        rows = sum(f.length // 21 for f in frames)
+        self._table = self._new_table(sealed + 1, rows + self._settings.seal_rows)
+        for frame in frames:
+            self._replay(frame)
+        self._durable_seqs = dict(self._seqs)
+        self._unsynced: dict[tuple[str, int], int] = {}
+        self._wal = wal.LogWriter(
+            self._directory / "wal", position=position, last=recovery.last
+        )
+
+    def _replay(self, frame: wal.Frame) -> None:
+        body = wal.read_body(frame)
+        if frame.kind == wal.CURVE:
+            curve, source, session, seq = curve_files.unpack(body)
+            self._table.curves.append(curve)
+            self._table.show(0, frame.position)
+        else:
+            samples, source, session, seq = unpack_samples(body)
+            self._table.stage(samples)
+            self._table.show(len(samples), frame.position)
+        if seq > self._seqs.get((source, session), 0):
+            self._seqs[source, session] = seq
+
+    def _new_table(self, position: int, capacity: int) -> Memtable:
+        return Memtable(capacity, position, started_s=time.monotonic())
+
+    def close(self) -> None:
+        """Make everything durable and stop; what is not sealed yet stays in the log."""
+        if self._read_only:
+            self._catalog.close()
+            return
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join()
+        try:
+            self._wal.close()
+        finally:
+            self._files.clear()
+            self._catalog.close()
+            if self._lock_file is not None:
+                self._lock_file.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- registry
+
+    def declare(self, signals: Sequence[SignalDef]) -> list[int]:
+        """Registry ids of the signals; unknown paths are added durably, known ones updated."""
+        with self._changed:
+            rows: dict[int, SignalDef] = {}
+            added: dict[str, int] = {}
+            ids = []
+            for signal in signals:
+                id = self._ids.get(signal.path, added.get(signal.path))
+                if id is None:
+                    id = added[signal.path] = len(self._signals) + len(added)
+                    rows[id] = signal
+                elif id not in rows and self._signals[id] != signal:
+                    self._check_kind(self._signals[id], signal)
+                    rows[id] = signal
+                ids.append(id)
+            if rows:
+                self._writable()
+                self._catalog.put_signals(rows.items())
+            for id, signal in sorted(rows.items()):
+                if id == len(self._signals):
+                    self._signals.append(signal)
+                    self._ids[signal.path] = id
+                else:
+                    self._signals[id] = signal
+            return ids
+
+    @staticmethod
+    def _check_kind(old: SignalDef, new: SignalDef) -> None:
+        if (old.kind is SignalKind.TEXT) != (new.kind is SignalKind.TEXT):
+            raise StoreError(
+                f"signal {new.path!r} is stored as {old.kind.name} and cannot become "
+                f"{new.kind.name}: give the new signal another path"
+            )
+
+    def intern(self, texts: Sequence[str]) -> list[int]:
+        """Dictionary codes of texts; unknown ones are added durably."""
+        with self._changed:
+            new = [t for t in dict.fromkeys(texts) if t not in self._codes]
+            if new:
+                self._writable()
+                self._catalog.put_texts(len(self._texts), new)
+                self._codes.update({t: len(self._texts) + k for k, t in enumerate(new)})
+                self._texts += new
+            return [self._codes[t] for t in texts]
+
+    def signals(self) -> list[SignalDef]:
+        """Registered signals; position = id."""
+        with self._changed:
+            self._refresh()
+            return list(self._signals)
+
+    def texts(self, codes: Sequence[int]) -> list[str]:
+        """Texts of dictionary codes; "" for a code that does not exist."""
+        with self._changed:
+            if any(code >= len(self._texts) for code in codes):
+                self._refresh()
+            n = len(self._texts)
+            return [self._texts[code] if 0 <= code < n else "" for code in codes]
+
+    def _refresh(self) -> None:
+        if not self._read_only:
+            return
+        for signal in self._catalog.signals(len(self._signals)):
+            self._ids[signal.path] = len(self._signals)
+            self._signals.append(signal)
+        self._texts += self._catalog.texts(len(self._texts))
+
+    def _writable(self) -> None:
+        if self._read_only:
+            raise StoreError(f"{self._directory}: opened for reading only")
+
+    # -- writing
+
+    def append(self, samples: Samples, *, source: str, session: int, seq: int) -> int:
+        """Copy one batch into the log and return its log position; durable after ``sync``.
+
+        seq
+            From 1 on, rising. At or below the last one of its source's session: ignored.
+
+        Raises
+        ------
+        StoreError
+            Disk full or unwritable: the batch is not in the log and may be appended again.
+        ValueError
+            Columns of different lengths or types, or an id that is not registered.
+        """
+        self._writable()
+        _check(samples, len(self._signals))
+        with self._changed:
+            if seq <= self._seqs.get((source, session), 0):
+                return self._wal.position
+            table = self._room(len(samples))
+            parts = pack_samples(
+                table.stage(samples), source=source, session=session, seq=seq
+            )
+            position = self._wal.append(wal.SAMPLES, parts)
+            table.show(len(samples), position)
+            self._appended += len(samples)
+            self._seqs[source, session] = self._unsynced[source, session] = seq
+            return position
+
+    def append_curve(
+        self, curve: Curve, *, source: str = "", session: int = 0, seq: int = 0
+    ) -> int:
+        """Put one curve into the log and return its log position; durable after ``sync``.
+
+        Curves share the sequence numbers of their source's batches; 0 means not numbered.
+        """
+        self._writable()
+        curve_files.check(curve)
+        body = curve_files.pack(curve, source=source, session=session, seq=seq)
+        with self._changed:
+            if seq and seq <= self._seqs.get((source, session), 0):
+                return self._wal.position
+            table = self._room(0)
+            position = self._wal.append(wal.CURVE, [body])
+            table.curves.append(curve)
+            table.show(0, position)
+            if seq:
+                self._seqs[source, session] = self._unsynced[source, session] = seq
+            return position
+
+    def sync(self) -> None:
+        """Make everything appended so far durable; StoreError when it is not (call again)."""
+        with self._changed:
+            moved, self._unsynced = self._unsynced, {}
+        try:
+            self._wal.sync()
+        except StoreError:
+            with self._changed:
+                self._unsynced = {**moved, **self._unsynced}
+            raise
+        with self._changed:
+            self._durable_seqs.update(moved)
+
+    def last_seq(self, source: str, session: int) -> int:
+        """Highest durable sequence number of a source's session; 0 when there is none."""
+        return self._durable_seqs.get((source, session), 0)
+
+    def _room(self, rows: int) -> Memtable:
+        """A memory table with room for the rows; waits when sealing is far behind."""
+        if not self._table.room(rows):
+            self._freeze(rows)
+            limit = self._settings.tables
+            self._changed.wait_for(lambda: len(self._frozen) <= limit or bool(self._fault))
+            if len(self._frozen) > limit:
+                raise StoreError(f"history cannot be sealed and memory is used up: {self._fault}")
+        return self._table
+
+    def _freeze(self, rows: int = 0) -> None:
+        if not self._table.is_empty:
+            self._frozen.append(_Frozen(self._table, dict(self._seqs)))
+            self._wal.rotate()
+        capacity = max(self._settings.seal_rows, rows)
+        self._table = self._new_table(self._wal.position + 1, capacity)
+        self._changed.notify_all()
+
+    # -- the sealing thread
+
+    def _work(self) -> None:
+        pause = 1.0
+        while not self._stop.is_set():
+            with self._changed:
+                self._changed.wait_for(self._is_due, timeout=0.5)
+                if not self._is_due() or self._stop.is_set():
+                    continue
+                if not self._frozen:
+                    self._freeze()
+                job = self._frozen[0]
+            try:
+                self._seal(job)
+                self._tidy()
+                pause = 1.0
+            except _Stopped:
+                return
+            except Exception as error:
+                _log.exception("sealing failed; tried again in %.0f s", pause)
+                with self._changed:
+                    self._fault = f"{type(error).__name__}: {error}"
+                    self._changed.notify_all()
+                self._stop.wait(pause)
+                pause = min(2 * pause, 30.0)
+
+    def _is_due(self) -> bool:
+        if self._frozen or self._stop.is_set():
+            return True
+        age = time.monotonic() - self._table.started_s
+        return age >= self._settings.seal_s and not self._table.is_empty
+
+    def _seal(self, job: _Frozen) -> None:
+        from workshop_brain.store.historian.seal import seal
+
+        with self._changed:
+            n = len(self._signals)
+        self._sealed_last.extend(n)
+        seal(
+            self._directory,
+            self._catalog,
+            job.table,
+            n_signals=n,
+            sessions=job.sessions,
+            last=self._sealed_last,
+        )
+        with self._changed:
+            self._last.extend(n)
+            if self._folded[0] <= job.table.first_position:
+                self._fold(job.table)
+            self._frozen.remove(job)
+            self._fault = ""
+            self._changed.notify_all()
+        self._wal.drop(job.table.last_position)
+
+    def _tidy(self) -> None:
+        """Merge what has accumulated and drop what is past its time."""
+        while self._merge_once(pace=True):
+            pass
+        self._retain()
+
+    def _merge_once(self, *, pace: bool, at_least: int | None = None) -> bool:
+        from workshop_brain.store.historian.seal import compact, compactable
+
+        merge = self._settings.merge
+        segments = self._catalog.segments()
+        newest = max((s.date for s in segments), default="")
+        inputs = compactable(segments, level=0, inputs=merge, at_least=at_least or merge)
+        level = 1
+        if not inputs:
+            inputs = compactable(segments, level=0, inputs=merge, at_least=2, before=newest)
+        if not inputs:
+            level = 2
+            inputs = compactable(segments, level=1, inputs=24, at_least=2, before=newest)
+        if not inputs:
+            return False
+        compact(
+            self._directory, self._catalog, inputs, level=level,
+            between=self._pace if pace else self._check_stop,
+        )  # fmt: skip
+        return True
+
+    def _check_stop(self, busy_s: float) -> None:
+        if self._stop.is_set():
+            raise _Stopped
+
+    def _pace(self, busy_s: float) -> None:
+        """Merging takes at most half of a core, unless sealing waits for it."""
+        if self._stop.wait(0.0 if self._frozen else busy_s):
+            raise _Stopped
+
+    def _retain(self) -> None:
+        s = self._settings
+        if not (s.retain_days or s.retain_rollup_days):
+            return
+        newest = max((x.max_time for x in self._catalog.segments()), default=0)
+        if s.retain_days:
+            self.drop_before(newest - s.retain_days * NS_PER_DAY)
+        if s.retain_rollup_days:
+            self.drop_before(newest - s.retain_rollup_days * NS_PER_DAY, rollups=True)
+
+    def drop_before(self, time_ns: int, *, rollups: bool = False) -> int:
+        """Drop raw files and curves (or rollups) whose newest sample is older; how many."""
+        self._writable()
+        old = [
+            x
+            for x in self._catalog.segments(to_ns=time_ns, bucket_ns=None)
+            if x.max_time < time_ns and (x.bucket_ns > 0) == rollups
+        ]
+        curves = [] if rollups else [x for x in self._catalog.curve_files() if x[4] < time_ns]
+        if not old and not curves:
+            return 0
+        with self._catalog.transaction():
+            self._catalog.drop_segments([x.id for x in old])
+            for id, *_ in curves:
+                self._catalog.drop_curve_file(id)
+        for name in [x.file for x in old] + [x[1] for x in curves]:
+            (self._directory / name).unlink(missing_ok=True)
+        return len(old) + len(curves)
+
+    def seal(self) -> None:
+        """Turn everything appended so far into files and wait for it; StoreError when it fails."""
+        self._writable()
+        with self._changed:
+            if not self._table.is_empty:
+                self._freeze()
+            self._fault = ""
+            self._changed.wait_for(lambda: not self._frozen or bool(self._fault))
+            if self._frozen:
+                raise StoreError(f"history cannot be sealed: {self._fault}")
+
+    def compact(self) -> None:
+        """Seal, then merge the files of every date now, few or many."""
+        self.seal()
+        while self._merge_once(pace=False, at_least=2):
+            pass
+
+    # -- reading
+
+    def query(
+        self, signals: Sequence[str], from_ns: int, to_ns: int, *, points: int | None = None
+    ) -> pa.Table:
+        """History of signals, ``from_ns <= t < to_ns``, signals in the order asked for.
+
+        Without ``points``: path, time_ns, value, quality, text; one row per (signal, time).
+        With ``points``: path, time_ns, min, max, avg, count, first, last per bucket; buckets are
+        aligned to 1 s from 1 s width on and to 1 min from 1 min on.
+
+        Raises
+        ------
+        StoreError
+            An unknown signal; the message names similar ones.
+        DamageError
+            A stored file has changed.
+        """
+        if to_ns <= from_ns:
+            raise ValueError(f"query: from {from_ns} must be before to {to_ns}")
+        if points is not None and points < 1:
+            raise ValueError(f"query: points must be >= 1, got {points}")
+        ids = self._find(list(dict.fromkeys(signals)))
+        if not ids:
+            schema = reading.RAW_SCHEMA if points is None else reading.BUCKET_SCHEMA
+            return schema.empty_table()
+        chosen = np.unique(np.asarray(ids, np.uint32))
+        if points is None:
+            rows = self._steady(
+                lambda: reading.read_rows(
+                    self._files, self._snapshot(from_ns, to_ns), chosen, from_ns, to_ns
+                )
+            )
+            return reading.raw_table(rows, ids, self._signals, self.texts)
+        width = reading.bucket_width(from_ns, to_ns, points)
+        buckets = self._steady(
+            lambda: reading.read_decimated(
+                self._files,
+                lambda b: self._catalog.segments(from_ns - width, to_ns, bucket_ns=b),
+                self._snapshot(from_ns - width, to_ns),
+                chosen,
+                from_ns,
+                to_ns,
+                width,
+            )
+        )
+        return reading.bucket_table(buckets, ids, self._signals)
+
+    def _find(self, paths: Sequence[str]) -> list[int]:
+        with self._changed:
+            if any(path not in self._ids for path in paths):
+                self._refresh()
+            for path in paths:
+                if path not in self._ids:
+                    near = difflib.get_close_matches(path, self._ids, n=3)
+                    hint = f"; similar: {', '.join(near)}" if near else ""
+                    raise StoreError(f"no signal {path!r} in this history{hint}")
+            return [self._ids[path] for path in paths]
+
+    def _snapshot(self, from_ns: int, to_ns: int) -> reading.Snapshot:
+        if self._read_only:
+            sealed, segments = self._catalog.look(from_ns, to_ns)
+            return reading.Snapshot(segments, [self._tail.look(sealed)[0]])
+        with self._changed:
+            tables = [f.table.view() for f in self._frozen] + [self._table.view()]
+        # the catalog is read after the tables: a table sealed in between is seen twice, never lost
+        segments = self._catalog.segments(from_ns, to_ns)
+        return reading.Snapshot(segments, [t for t in tables if len(t)])
+
+    def _steady(self, read: Callable[[], T]) -> T:
+        """Read again when files were merged or sealed while reading."""
+        for _ in range(_LOOKS):
+            try:
+                return read()
+            except FileNotFoundError:
+                time.sleep(0.01)
+        return read()
+
+    def last_values(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
+        """``time_ns[n], value[n], quality[n]`` of every signal, the newest source time of each.
+
+        A signal without any sample has time -2**63, NaN and BAD.
+        """
+        with self._changed:
+            self._refresh()
+            if self._read_only:
+                return self._steady(self._read_last)
+            self._last.extend(len(self._signals))
+            for frozen in self._frozen:
+                self._fold(frozen.table)
+            self._fold(self._table)
+            return self._last.copy()
+
+    def _read_last(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
+        sealed = self._catalog.meta("sealed", 0)
+        last = LastValues.unpack(self._catalog.blob("last_values"))
+        last.extend(len(self._signals))
+        last.fold(self._tail.look(sealed)[0])
+        return last.copy()
+
+    def _fold(self, table: Memtable) -> None:
+        """Fold the rows of a table that have not been folded, tables in the order of the log."""
+        position, done = self._folded
+        if table.first_position < position:
+            return
+        start = done if table.first_position == position else 0
+        self._last.fold(slice_of(table.columns, start, table.rows))
+        self._folded = (table.first_position, table.rows)
+
+    def curves(
+        self, *, serial: str | None = None, station: str | None = None, limit: int = 100
+    ) -> list[Curve]:
+        """Curves of a part or station, newest first; one per (serial, station, step, time)."""
+        return self._steady(lambda: self._read_curves(serial, station, limit))
+
+    def _read_curves(self, serial: str | None, station: str | None, limit: int) -> list[Curve]:
+        if self._read_only:
+            recent = self._tail.look(self._catalog.meta("sealed", 0))[1]
+        else:
+            with self._changed:
+                tables = [f.table for f in self._frozen] + [self._table]
+                recent = [c for table in tables for c in table.curves]
+        found = {
+            (c.serial, c.time_ns, c.station, c.step): c
+            for c in recent
+            if (serial is None or c.serial == serial) and (station is None or c.station == station)
+        }
+        for curve in self._stored_curves(self._catalog.find_curves(serial, station, limit)):
+            found.setdefault((curve.serial, curve.time_ns, curve.station, curve.step), curve)
+        return sorted(found.values(), key=lambda c: c.time_ns, reverse=True)[:limit]
+
+    def _stored_curves(self, keys: Sequence[CurveKey]) -> list[Curve]:
+        names = {id: name for id, name, *_ in self._catalog.curve_files()} if keys else {}
+        files: dict[int, list[int]] = {}
+        for key in keys:
+            files.setdefault(key.file, []).append(key.row)
+        out: list[Curve] = []
+        for id, rows in files.items():
+            if id not in names:
+                raise FileNotFoundError(id)
+            out += curve_files.read_curves(self._directory / names[id], rows)
+        return out
+
+    def stats(self) -> dict[str, Any]:
+        """Figures for the health page; ``fault`` is empty while all is well."""
+        segments = self._catalog.segments(bucket_ns=None)
+        raw = [s for s in segments if s.bucket_ns == 0]
+        with self._changed:
+            out: dict[str, Any] = {
+                "signals": len(self._signals),
+                "texts": len(self._texts),
+                "fault": self._fault,
+                "appended_rows": self._appended,
+            }
+            if not self._read_only:
+                tables = [f.table for f in self._frozen] + [self._table]
+                out |= {
+                    "memory_rows": sum(t.rows for t in tables),
+                    "waiting_tables": len(self._frozen),
+                    "position": self._wal.position,
+                    "durable": self._wal.durable,
+                    "log_bytes": self._wal.size(),
+                }
+        return out | _figures(raw, segments, self._catalog.curve_files())
+
+
+def _figures(
+    raw: Sequence[Segment], segments: Sequence[Segment], curves: Sequence[tuple[Any, ...]]
+) -> dict[str, Any]:
+    return {
+        "files": {f"L{k}": sum(s.level == k for s in raw) for k in sorted({s.level for s in raw})},
+        "rows": sum(s.rows for s in raw),
+        "bytes": sum(s.bytes for s in raw),
+        "rollup_bytes": sum(s.bytes for s in segments if s.bucket_ns),
+        "duplicates": sum(s.duplicates for s in raw),
+        "conflicts": sum(s.conflicts for s in raw),
+        "curves": sum(c[2] for c in curves),
+        "curve_bytes": sum(c[3] for c in curves),
+        "first_ns": min((s.min_time for s in raw), default=0),
+        "last_ns": max((s.max_time for s in raw), default=0),
+    }
+
+
+def _check(samples: Samples, n_signals: int) -> None:
+    n = len(samples.signal)
+    kinds = (
+        ("signal", samples.signal, np.uint32),
+        ("time_ns", samples.time_ns, np.int64),
+        ("value", samples.value, np.float64),
+        ("quality", samples.quality, np.uint8),
+    )
+    for name, column, kind in kinds:
+        if column.dtype != kind or column.shape != (n,):
+            raise ValueError(
+                f"samples.{name} must be {np.dtype(kind)}[{n}], got {column.dtype}{column.shape}"
+            )
+    if n and int(samples.signal.max()) >= n_signals:
+        raise ValueError(
+            f"samples.signal has id {int(samples.signal.max())}, but only {n_signals} signals are "
+            "registered: declare them first"
+        )

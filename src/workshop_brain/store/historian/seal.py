@@ -1,0 +1,315 @@
+"""Sealing and compaction: what turns the memory table into files and small files into large ones.
+
+Both run in the historian's own thread; numpy, numba and Arrow release the GIL there. Files are
+written and forced to disk first, then one catalog transaction makes them visible.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.model.curve import Curve
+from workshop_brain.model.signal import Samples
+from workshop_brain.store.historian.catalog import Catalog, Segment
+from workshop_brain.store.historian.curves import write_curves
+from workshop_brain.store.historian.last import LastValues
+from workshop_brain.store.historian.log import sync_directory
+from workshop_brain.store.historian.memtable import Memtable, concat
+from workshop_brain.store.historian.rollup import BUCKETS, RollupWriter
+from workshop_brain.store.historian.segment import (
+    GROUP_ROWS,
+    L0_GROUP_ROWS,
+    Group,
+    Runs,
+    SegmentWriter,
+    Written,
+    decode_runs,
+    open_segment,
+    read_group,
+    sort_rows,
+    write_segment,
+)
+from workshop_brain.units import NS_PER_DAY
+
+SessionSeqs = dict[tuple[str, int], int]
+
+
+def date_of(time_ns: int) -> str:
+    """UTC date of an instant, as in the names of the partitions."""
+    return datetime.fromtimestamp(time_ns // NS_PER_DAY * 86_400, UTC).strftime("%Y-%m-%d")
+
+
+def seal(
+    directory: Path,
+    catalog: Catalog,
+    table: Memtable,
+    *,
+    n_signals: int,
+    sessions: SessionSeqs,
+    last: LastValues,
+) -> list[Segment]:
+    """Write a memory table as level 0 files, one per date, and its curves; commit.
+
+    n_signals
+        Length of the signal registry.
+    sessions, last
+        Sequence numbers and last values as of the table's last position, kept with the commit.
+    """
+    rows, duplicates, conflicts = sort_rows(table.view(), n_signals)
+    last.fold_sorted(rows)
+    files: list[tuple[Segment, Runs]] = []
+    for part in _by_date(rows):
+        id = catalog.next_id()
+        date = date_of(int(part.time_ns[0]))
+        name = f"segments/date={date}/L0/{id:012d}.parquet"
+        written = write_segment(directory / name, part, group_rows=L0_GROUP_ROWS)
+        segment = _row(
+            id, written, name, date, 0, n_signals, (table.first_position, table.last_position),
+            (0, 0) if files else (duplicates, conflicts),
+        )  # fmt: skip
+        files.append((segment, written.runs))
+    curve_files = list(_write_curves(directory, catalog, table.curves))
+    names = [s.file for s, _ in files] + [file[2] for file, _ in curve_files]
+    _sync_parents(directory, names)
+    packed = [(segment, runs.pack()) for segment, runs in files]
+    with catalog.transaction():
+        for segment, runs in packed:
+            catalog.add_segment(segment, runs)
+        for file, keys in curve_files:
+            catalog.add_curves(file, keys)
+        catalog.put_sessions(sessions)
+        catalog.set_meta("sealed", table.last_position)
+        catalog.set_meta("last_values", last.pack())
+    return [segment for segment, _ in files]
+
+
+def compact(
+    directory: Path,
+    catalog: Catalog,
+    inputs: Sequence[Segment],
+    *,
+    level: int,
+    between: Callable[[float], None] = lambda busy_s: None,
+) -> Segment:
+    """Merge files of one date that follow each other in the log into one, with its rollups.
+
+    ``between`` is called after each block with the seconds it took; what it raises ends the merge.
+
+    Memory: one decoded row group per input and one block of ``GROUP_ROWS`` rows.
+    """
+    old = catalog.segments(bucket_ns=None)
+    gone = {s.id for s in inputs}
+    id, date = catalog.next_id(), inputs[0].date
+    epoch = max(s.epoch for s in inputs)
+    name = f"segments/date={date}/L{level}/{id:012d}.parquet"
+    positions = inputs[0].first_position, inputs[-1].last_position
+    writer = SegmentWriter(directory / name, group_rows=GROUP_ROWS)
+    rollups = [RollupWriter(width) for width in BUCKETS]
+    duplicates, conflicts = sum(s.duplicates for s in inputs), sum(s.conflicts for s in inputs)
+    try:
+        started = time.monotonic()
+        for block in _blocks(directory, catalog, inputs):
+            rows, more, differing = sort_rows(block, epoch)
+            writer.write(rows)
+            for rollup in rollups:
+                rollup.add(rows)
+            duplicates, conflicts = duplicates + more, conflicts + differing
+            between(time.monotonic() - started)
+            started = time.monotonic()
+        written = writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
+    made = [
+        (_row(id, written, name, date, level, epoch, positions, (duplicates, conflicts)), written)
+    ]
+    for width, rollup in zip(BUCKETS, rollups, strict=True):
+        rid = catalog.next_id()
+        short = f"rollups/date={date}/{width // 1_000_000_000}s/{rid:012d}.parquet"
+        if (rolled := rollup.write(directory / short)) is not None:
+            row = _row(rid, rolled, short, date, level, epoch, positions, (0, 0), unit=id, width=width)
+            made.append((row, rolled))
+    _sync_parents(directory, [segment.file for segment, _ in made])
+    packed = [(segment, written.runs.pack()) for segment, written in made]
+    dropped = [s for s in old if s.unit in gone]
+    with catalog.transaction():
+        catalog.drop_segments([s.id for s in dropped])
+        for segment, runs in packed:
+            catalog.add_segment(segment, runs)
+    for segment in dropped:
+        (directory / segment.file).unlink(missing_ok=True)
+    return made[0][0]
+
+
+def compactable(
+    segments: Sequence[Segment], *, level: int, inputs: int, at_least: int, before: str = "~"
+) -> list[Segment]:
+    """The oldest stretch of files of one level and date that follow each other in the log.
+
+    segments
+        Raw files in the order of the log.
+    inputs, at_least
+        Most and fewest files to merge.
+    before
+        Only dates before this one.
+    """
+    for date in sorted({s.date for s in segments if s.level == level and s.date < before}):
+        stretch: list[Segment] = []
+        for segment in (s for s in segments if s.date == date):
+            if segment.level != level:
+                if len(stretch) >= at_least:
+                    return stretch
+                stretch = []
+                continue
+            stretch.append(segment)
+            if len(stretch) == inputs:
+                return stretch
+        if len(stretch) >= at_least:
+            return stretch
+    return []
+
+
+def remove_orphans(directory: Path, catalog: Catalog) -> list[Path]:
+    """Remove files that no commit made visible, left by a crash."""
+    known = {s.file for s in catalog.segments(bucket_ns=None)}
+    known |= {name for _, name, *_ in catalog.curve_files()}
+    removed = []
+    for top in ("segments", "rollups", "curves"):
+        for path in (directory / top).rglob("*.parquet"):
+            if path.relative_to(directory).as_posix() not in known:
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def _by_date(rows: Samples) -> Iterator[Samples]:
+    day = rows.time_ns // NS_PER_DAY
+    if not len(rows):
+        return
+    days = np.unique(day[[0, -1]]) if day.min() == day.max() else np.unique(day)
+    if len(days) == 1:
+        yield rows
+        return
+    for value in days:
+        mask = day == value
+        yield Samples(
+            rows.signal[mask], rows.time_ns[mask], rows.value[mask], rows.quality[mask]
+        )
+
+
+def _row(
+    id: int,
+    written: Written,
+    name: str,
+    date: str,
+    level: int,
+    epoch: int,
+    positions: tuple[int, int],
+    lost: tuple[int, int],
+    *,
+    unit: int | None = None,
+    width: int = 0,
+) -> Segment:
+    runs = written.runs
+    return Segment(
+        id=id,
+        unit=id if unit is None else unit,
+        bucket_ns=width,
+        date=date,
+        level=level,
+        file=name,
+        rows=written.rows,
+        bytes=written.size,
+        min_time=int(runs.first.min()),
+        max_time=int(runs.last.max()) + max(width - 1, 0),
+        min_signal=int(runs.signal[0]),
+        max_signal=int(runs.signal[-1]),
+        epoch=epoch,
+        first_position=positions[0],
+        last_position=positions[1],
+        duplicates=lost[0],
+        conflicts=lost[1],
+    )
+
+
+def _write_curves(
+    directory: Path, catalog: Catalog, curves: Sequence[Curve]
+) -> Iterator[tuple[tuple[int, str, str, int, int, int], list[tuple[str, int, str, int]]]]:
+    dates: dict[str, list[Curve]] = {}
+    for curve in curves:
+        dates.setdefault(date_of(curve.time_ns), []).append(curve)
+    for date, group in dates.items():
+        id = catalog.next_id()
+        name = f"curves/date={date}/{id:012d}.parquet"
+        size = write_curves(directory / name, group)
+        keys = [(c.serial, c.time_ns, c.station, c.step) for c in group]
+        yield (id, date, name, len(group), size, max(c.time_ns for c in group)), keys
+
+
+def _sync_parents(directory: Path, names: Sequence[str]) -> None:
+    parents = {(directory / name).parent for name in names}
+    for parent in parents | {p.parent for p in parents} | {p.parent.parent for p in parents}:
+        sync_directory(parent)
+
+
+class _Input:
+    """One file that is read from front to back, with its last decoded row group kept."""
+
+    def __init__(self, directory: Path, catalog: Catalog, segment: Segment) -> None:
+        self.path = directory / segment.file
+        self.runs = Runs.unpack(catalog.runs(segment.id) or b"")
+        self._file = open_segment(self.path)
+        self._number = -1
+        self._group: Group | None = None
+
+    def rows(self, low: int, high: int) -> list[Samples]:
+        """Rows of the signals ``low <= s < high``."""
+        a, b = np.searchsorted(self.runs.signal, [low, high])
+        runs = self.runs.take(np.arange(a, b))
+        out = []
+        for number in np.unique(runs.group):
+            if number != self._number:
+                whole = self.runs.take(self.runs.group == number)
+                self._group = read_group(self._file, self.path, int(number), whole)
+                self._number = int(number)
+            assert self._group is not None
+            out.append(decode_runs(self._group, runs.take(runs.group == number)))
+        return out
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _blocks(directory: Path, catalog: Catalog, inputs: Sequence[Segment]) -> Iterator[Samples]:
+    """All rows of the inputs in blocks of whole signals, each in the order of the log."""
+    files: list[_Input] = []
+    try:
+        for segment in inputs:
+            files.append(_Input(directory, catalog, segment))
+        counts = np.zeros(max(int(f.runs.signal[-1]) for f in files) + 1, np.int64)
+        for file in files:
+            np.add.at(counts, file.runs.signal, file.runs.rows)
+        for low, high in _ranges(counts):
+            parts = [part for file in files for part in file.rows(low, high)]
+            if parts:
+                yield concat(parts)
+    finally:
+        for file in files:
+            file.close()
+
+
+def _ranges(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Ranges of signals whose rows together fill at most one row group, or one large signal."""
+    ends = np.cumsum(counts)
+    low = 0
+    while low < len(counts):
+        done = int(ends[low - 1]) if low else 0
+        high = max(int(np.searchsorted(ends, done + GROUP_ROWS, side="right")), low + 1)
+        yield low, high
+        low = high
+
+

@@ -1,0 +1,162 @@
+"""Message ids with parameters, rendered in English or Chinese at the edge.
+
+Every room owns its texts (``<room>/messages.py: MESSAGES: dict[str, tuple[str, str]]``, English
+and Chinese with ``{param}`` placeholders); here they are put together and rendered.
+"""
+
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+ROOMS = ("schedule", "autonomy", "dispatch", "production")
+LANGUAGES = ("en", "zh")
+
+WEB: dict[str, tuple[str, str]] = {
+    "web.sign_in_needed": ("Please sign in.", "请先登录。"),
+    "web.wrong_password": ("User name or password is wrong.", "用户名或密码错误。"),
+    "web.too_many_tries": (
+        "Too many failed sign-ins. Try again in {seconds} s.",
+        "登录失败次数过多,请在 {seconds} 秒后重试。",
+    ),
+    "web.bad_link": (
+        "This sign-in link is used up or expired. Ask an administrator for a new one, or restart "
+        "the brain while no password is set.",
+        "此登录链接已使用或已过期。请向管理员索取新链接,或在尚未设置密码时重启系统。",
+    ),
+    "web.role_needed": (
+        "This needs the role {needed}; you are {role}.",
+        "此操作需要 {needed} 角色,您当前的角色是 {role}。",
+    ),
+    "web.foreign_origin": (
+        "The request comes from another site ({origin}) and was refused.",
+        "请求来自其他网站({origin}),已拒绝。",
+    ),
+    "web.foreign_host": (
+        "Host name {host} is not served here; open the address that the brain printed.",
+        "此处不提供主机名 {host},请使用系统启动时显示的地址。",
+    ),
+    "web.not_found": ("There is no {what} {id}.", "不存在 {what} {id}。"),
+    "web.no_route": ("There is nothing at {path}.", "路径 {path} 不存在。"),
+    "web.method": ("{method} is not possible here.", "此处不能使用 {method}。"),
+    "web.bad_value": ("{field}: {reason}; got {value}.", "{field}:{reason};收到 {value}。"),
+    "web.refused": ("{reason}", "{reason}"),
+    "web.too_large": (
+        "The file has {size} bytes; at most {limit} are taken.",
+        "文件大小为 {size} 字节,最多允许 {limit} 字节。",
+    ),
+    "web.busy": (
+        "Too many requests of this kind at once. Try again in a moment.",
+        "同类请求过多,请稍后重试。",
+    ),
+    "web.last_admin": (
+        "{user} is the last administrator and must stay one.",
+        "{user} 是最后一名管理员,不能更改。",
+    ),
+    "web.password_short": (
+        "A password needs at least {least} characters.",
+        "密码至少需要 {least} 个字符。",
+    ),
+    "web.user_exists": ("There is already a user {user}.", "用户 {user} 已存在。"),
+    "web.internal": (
+        "Something went wrong inside; the log has it under {reference}.",
+        "系统内部错误,日志编号 {reference}。",
+    ),
+    "web.no_front_end": (
+        "The screens were not built. Run make build (needs node), or install a released wheel. "
+        "The API is at /api/v1.",
+        "界面尚未构建。请运行 make build(需要 node),或安装发布的 wheel。API 位于 /api/v1。",
+    ),
+}
+
+
+@cache
+def catalogue() -> dict[str, tuple[str, str]]:
+    """All message texts of all rooms; a room without messages adds none."""
+    texts = dict(WEB)
+    for room in ROOMS:
+        name = f"workshop_brain.{room}.messages"
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            continue
+        texts.update(module.MESSAGES)
+    return texts
+
+
+def render(id: str, params: Mapping[str, Any], language: str) -> str:
+    """The text of a message; an unknown id or a missing parameter is shown, never hidden.
+
+    >>> render("web.not_found", {"what": "decision", "id": "d7"}, "en")
+    'There is no decision d7.'
+    >>> render("no.such", {"a": 1}, "en")
+    'no.such (a=1)'
+    """
+    pair = catalogue().get(id)
+    if pair is None:
+        details = ", ".join(f"{k}={_shown(v)}" for k, v in params.items())
+        return f"{id} ({details})" if details else id
+    shown = _Params({k: _Value(v) for k, v in params.items()})
+    return pair[1 if language == "zh" else 0].format_map(shown)
+
+
+def with_texts(value: Any, language: str) -> Any:
+    """A JSON-able value in which every ``{id, params}`` also carries its rendered ``text``."""
+    if isinstance(value, dict):
+        out = {key: with_texts(item, language) for key, item in value.items()}
+        if isinstance(value.get("params"), dict) and isinstance(value.get("id"), str):
+            out.setdefault("text", render(value["id"], value["params"], language))
+        return out
+    if isinstance(value, (list, tuple)):
+        return [with_texts(item, language) for item in value]
+    return value
+
+
+def language_of(accept: str, default: str = "en") -> str:
+    """``en`` or ``zh`` from an Accept-Language header.
+
+    >>> language_of("zh-CN,zh;q=0.9,en;q=0.8"), language_of("de, en;q=0.5"), language_of("")
+    ('zh', 'en', 'en')
+    """
+    best, best_weight = default, 0.0
+    for part in accept.split(","):
+        tag, _, rest = part.strip().partition(";")
+        name = tag.strip().lower().split("-")[0]
+        if name not in LANGUAGES:
+            continue
+        weight = 1.0
+        if rest.strip().startswith("q="):
+            try:
+                weight = float(rest.strip()[2:])
+            except ValueError:
+                weight = 0.0
+        if weight > best_weight:
+            best, best_weight = name, weight
+    return best
+
+
+class _Params(dict[str, "_Value"]):
+    def __missing__(self, key: str) -> str:
+        return "{" + key + "}"
+
+
+class _Value:
+    """A parameter that formats itself readably, and by the text's own format when it has one."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __format__(self, spec: str) -> str:
+        if spec and isinstance(self._value, (int, float)):
+            return format(self._value, spec)
+        return _shown(self._value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}".removesuffix(".0")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_shown(item) for item in value)
+    return str(value)

@@ -1,0 +1,105 @@
+"""Answers of ``GET series``: Arrow, CSV or JSON of what the historian found."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from workshop_brain.model.signal import SignalKind
+from workshop_brain.units import NS_PER_DAY, NS_PER_H, NS_PER_MIN, NS_PER_MS, NS_PER_S
+from workshop_brain.web.problem import Problem
+
+ARROW = "application/vnd.apache.arrow.stream"
+MOST_PATHS = 64
+MOST_POINTS = 20_000
+MOST_JSON_ROWS = 400_000
+_RELATIVE = re.compile(r"(?:now)?([+-]\d+(?:\.\d+)?)(s|m|h|d)")
+_UNIT_NS = {"s": NS_PER_S, "m": NS_PER_MIN, "h": NS_PER_H, "d": NS_PER_DAY}
+_NS_FROM = 10**15
+
+
+def instant(text: str, now_ns: int, field: str) -> int:
+    """An instant in ns: ms or ns since the epoch, ISO 8601 with offset, ``now`` or ``-8h``.
+
+    >>> instant("1700000000000", 0, "from"), instant("-2h", 7200 * 10**9, "from")
+    (1700000000000000000, 0)
+    """
+    text = text.strip()
+    if text == "now":
+        return now_ns
+    relative = _RELATIVE.fullmatch(text)
+    if relative:
+        return now_ns + round(float(relative[1]) * _UNIT_NS[relative[2]])
+    try:
+        number = float(text)
+        return int(text) if abs(number) >= _NS_FROM else round(number * NS_PER_MS)
+    except (ValueError, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        reason = "ms since the epoch, ISO 8601 with an offset, now, or -8h"
+        raise Problem(422, "web.bad_value", field=field, reason=reason, value=text)
+    return round(moment.timestamp() * 1000) * NS_PER_MS
+
+
+def as_arrow(table: Any) -> bytes:
+    """The table as one Arrow IPC stream."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def as_csv(table: Any) -> bytes:
+    """The table as CSV with a header; times in ns, numbers in full."""
+    sink = pa.BufferOutputStream()
+    pacsv.write_csv(table, sink)
+    return bytes(sink.getvalue())
+
+
+def as_json(
+    table: Any, paths: list[str], describe: Callable[[str], tuple[str, SignalKind]]
+) -> bytes:
+    """``{series: [{path, unit, kind, time_ms, ...columns}]}``, one entry per asked path.
+
+    ``describe`` gives unit and kind of a path.
+    """
+    if table.num_rows > MOST_JSON_ROWS:
+        raise Problem(
+            413,
+            "web.refused",
+            reason=f"{table.num_rows} rows are too many for JSON; give points= or ask for Arrow",
+        )
+    path_column = table.column("path").combine_chunks()
+    if pa.types.is_dictionary(path_column.type):
+        path_column = path_column.cast(pa.string())
+    series = []
+    for path in paths:
+        part = table.filter(pc.equal(path_column, path))
+        unit, kind = describe(path)
+        entry: dict[str, Any] = {"path": path, "unit": unit, "kind": kind.name.lower()}
+        times = part.column("time_ns").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        entry["time_ms"] = times / NS_PER_MS
+        for name in part.column_names:
+            if name not in ("path", "time_ns"):
+                entry[name] = _column(part.column(name))
+        if kind is not SignalKind.TEXT:
+            entry.pop("text", None)
+        series.append(entry)
+    return orjson.dumps({"series": series}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _column(column: Any) -> Any:
+    if pa.types.is_floating(column.type) or (
+        pa.types.is_integer(column.type) and column.null_count == 0
+    ):
+        return column.to_numpy(zero_copy_only=False).copy()
+    return column.to_pylist()

@@ -1,0 +1,164 @@
+"""What the web back end needs from the rest of the brain, as small protocols.
+
+``app`` fills ``Services`` with the real rooms; tests fill it with real small parts. Methods that
+compute for long may be coroutines or plain functions: the routes take both.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.live.table import LiveTable
+from workshop_brain.live.units import UnitTable
+from workshop_brain.model.curve import Curve
+from workshop_brain.model.event import Event
+from workshop_brain.model.plant import Plant
+from workshop_brain.ports import Clock
+from workshop_brain.production.flow import Layout
+
+
+class HistorianReader(Protocol):
+    """Reads history; called in a thread, must be safe beside the writer."""
+
+    def query(
+        self, signals: Sequence[str], from_ns: int, to_ns: int, *, points: int | None = None
+    ) -> Any:
+        """Arrow table: raw (path, time_ns, value, quality, text) or, with points, buckets."""
+        ...
+
+    def texts(self, codes: Sequence[int]) -> list[str]:
+        """Texts of dictionary codes."""
+        ...
+
+    def curves(
+        self, *, serial: str | None = None, station: str | None = None, limit: int = 100
+    ) -> list[Curve]:
+        """Newest curves first."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Sizes, rates and positions, JSON-able."""
+        ...
+
+
+class WatchView(Protocol):
+    """Live and production, joined: see ``app.watch.Watch``."""
+
+    live: LiveTable
+    units: UnitTable
+    alarms: dict[str, Event]
+
+    def lines(self) -> tuple[Layout, ...]: ...
+    def unit_order(self) -> list[str]: ...
+    def line_view(self, id: str, plant_ns: int, stale: NDArray[np.bool_]) -> dict[str, Any]: ...
+    def kpi_view(self, id: str, plant_ns: int, *, hours: float = 8.0) -> dict[str, Any]: ...
+
+
+class DeciderView(Protocol):
+    """The decision loop: see ``app.decide.Decider``. Any method may be a coroutine."""
+
+    def decisions(self, limit: int = 50) -> Any: ...
+    def decision(self, id: str) -> Any: ...
+    def approve(self, id: str, user: str, reason: str) -> Any: ...
+    def reject(self, id: str, user: str, reason: str) -> Any: ...
+    def veto(self, id: str, user: str, reason: str) -> Any: ...
+    def set_level(self, line: str, decision_class: Any, level: Any, user: str) -> Any: ...
+    def set_switch(self, line: str, on: bool, user: str) -> Any: ...
+    def schedule_view(self) -> Any: ...
+    def orders_view(self) -> Any: ...
+    def explain(self, op: str) -> Any: ...
+    def why_not(self, op: str, machine: str) -> Any: ...
+    def what_if(self, events: list[dict[str, Any]]) -> Any: ...
+    def autonomy_view(self) -> Any: ...
+
+
+class OrdersDesk(Protocol):
+    """Takes orders in; told to the decision loop by the implementation. May be coroutines."""
+
+    def add(self, order: dict[str, Any], user: str) -> Any:
+        """Add one order ``{id, product, quantity, due_ns, release_ns, priority}``."""
+        ...
+
+    def import_file(self, name: str, content: bytes, user: str) -> Any:
+        """Read a CSV or Excel file: ``{"accepted": n, "errors": [...]}``."""
+        ...
+
+    def cancel(self, id: str, user: str) -> Any:
+        """Take an order back; KeyError when there is none."""
+        ...
+
+
+class WorkListView(Protocol):
+    """The people's way out. May be coroutines."""
+
+    def entries(self, work_center: str | None) -> Any: ...
+    def confirm(self, job: str, user: str, good: int | None, scrap: int | None) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Somebody who may sign in; ``role`` is viewer, operator, planner or admin."""
+
+    name: str
+    role: str
+    language: str = "en"
+    password_hash: str = ""
+    disabled: bool = False
+
+
+class UserStore(Protocol):
+    """Users, sessions and one-time links; tokens come hashed, times are wall ns."""
+
+    def users(self) -> list[User]: ...
+    def user(self, name: str) -> User | None: ...
+    def put_user(self, user: User) -> None: ...
+    def delete_user(self, name: str) -> None: ...
+    def put_session(self, token_hash: str, user: str, expires_ns: int) -> None: ...
+    def session_user(self, token_hash: str, now_ns: int) -> str | None: ...
+    def delete_session(self, token_hash: str) -> None: ...
+    def delete_sessions_of(self, user: str) -> None: ...
+    def put_link(self, token_hash: str, user: str, expires_ns: int) -> None: ...
+    def take_link(self, token_hash: str, now_ns: int) -> str | None:
+        """User of a link that is still good, which is used up by this call."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The rooms behind the API.
+
+    Attributes
+    ----------
+    sources
+        Status of every source: ``[{id, protocol, state, since_ns, rate, age_s, gaps}]``.
+    loopback
+        The server listens on loopback only: requests for other host names are refused (DNS
+        rebinding).
+    hosts
+        Host names under which the screens may be opened when not on loopback; empty: any.
+    sign_in
+        False makes everybody an admin; for demonstrations on loopback only.
+    """
+
+    plant: Plant
+    clock: Clock
+    watch: WatchView
+    historian: HistorianReader
+    decider: DeciderView
+    users: UserStore
+    orders: OrdersDesk
+    work_list: WorkListView
+    data_dir: Path
+    sources: Callable[[], list[dict[str, Any]]]
+    version: str = ""
+    simulated: bool = False
+    plant_rate: Callable[[], float] = field(default=lambda: 1.0)
+    loopback: bool = True
+    hosts: tuple[str, ...] = ()
+    secure_cookie: bool = False
+    sign_in: bool = True
+    language: str = "en"

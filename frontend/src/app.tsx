@@ -2,7 +2,7 @@ import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ageSeconds, connected, live, plantMs, sourceLost, stale } from "./api/live";
 import { clock, day } from "./format";
-import { type Key, language, nameOf, t } from "./i18n";
+import { type Key, language, named, nameOf, t } from "./i18n";
 import { href, route } from "./router";
 import { firstLine, plant } from "./state/plant";
 import { begin, me, session, signOut } from "./state/session";
@@ -49,7 +49,7 @@ function Crumbs(): JSX.Element {
   if (screen === "line") {
     const id = parts[0] ?? firstLine.value;
     const center = now?.work_centers.find((row) => row.id === id);
-    if (center) crumbs.push({ text: center.area, href: href("wall") });
+    if (center) crumbs.push({ text: named("area", center.area), href: href("wall") });
     crumbs.push({ text: nameOf(center?.names, id), href: href(`line/${id}`) });
     const unit = params.get("sel");
     if (unit) crumbs.push({ text: unit.slice(unit.lastIndexOf("/") + 1), href: href(`line/${id}`, { sel: unit }) });

@@ -257,9 +257,7 @@ async def test_a_silent_collector_is_called_lost_within_two_and_a_half_seconds(
     async with brain(MemoryHistorian(), tmp_path / "i.sock") as ingest:
         _, writer = await handover.connect(tmp_path / "i.sock")
         writer.write(handover.pack_hello(handover.Hello(source="m1", protocol="x", session=1)))
-        writer.write(
-            handover.pack_event(Event(time_ns=1, kind=EventKind.SOURCE_UP, path="m1"))
-        )
+        writer.write(handover.pack_event(Event(time_ns=1, kind=EventKind.SOURCE_UP, path="m1")))
         await until(lambda: bool(ingest.sources()) and ingest.sources()[0].state == "up")
         await until(lambda: ingest.sources()[0].state == "lost", 2.5)
         writer.write(handover.frame(handover.FrameType.PULSE))

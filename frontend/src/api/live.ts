@@ -31,6 +31,7 @@ class Live {
   private view: View = { view: "wall", hz: 2 };
   private retry = FIRST_RETRY_MS;
   private timer = 0;
+  private clock = 0;
   private wanted = false;
   private lastFrame = 0;
   private lastGrowth = 0;
@@ -39,23 +40,18 @@ class Live {
   private readonly tagListeners = new Set<Listener<TagsFrame>>();
   private readonly eventListeners = new Set<Listener<LiveEvent>>();
 
-  start(): void {
-    if (this.wanted) return;
-    this.wanted = true;
-    this.open();
-    window.setInterval(() => this.tick(), 200);
-  }
-
   stop(): void {
     this.wanted = false;
+    window.clearTimeout(this.timer);
     this.socket?.close();
   }
 
-  restart(): void {
-    this.stop();
+  start(): void {
+    if (this.wanted) return;
     this.wanted = true;
     this.retry = FIRST_RETRY_MS;
     this.open();
+    this.clock ||= window.setInterval(() => this.tick(), 200);
   }
 
   show(view: View): void {

@@ -33,7 +33,7 @@ interface TileProps { station: Station; selected: boolean; neck: boolean; confid
 function Pace({ cycle, goal }: { cycle: number; goal: number }): JSX.Element {
   const at = Math.max(0, Math.min(1, cycle / goal / 2));
   return (
-    <span class={`pace ${cycle > goal * 1.02 ? "slow" : ""}`} title={t("line.pace", { s: number(cycle), goal: number(goal) })}>
+    <span class={`pace ${cycle > goal * 1.1 ? "slow" : ""}`} title={t("line.pace", { s: number(cycle), goal: number(goal) })}>
       <i style={{ left: `${100 * at}%` }} />
     </span>
   );

@@ -13,7 +13,7 @@ const SHOWN = 40;
 
 export const kpiText = (name: string, value: number): string =>
   name.endsWith("_s") ? duration(value) : number(value);
-const signed = (name: string, value: number): string => (value > 0 ? "+" : "") + kpiText(name, value);
+const signed = (name: string, value: number): string => (value > 0 ? "+" : "") + kpiText(name, value).replace(/^-/, "−");
 
 /** A change of a KPI: arrow, number and word, so that colour only repeats it. */
 export function Delta({ name, value }: { name: string; value: number }): JSX.Element {

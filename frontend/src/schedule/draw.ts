@@ -38,7 +38,7 @@ export class GanttPainter {
     pen.rect(GUTTER, AXIS, picture.width - GUTTER, picture.height - AXIS);
     pen.clip();
     this.bands(view, rows, picture);
-    rows.forEach((row, i) => this.row(row, i, picture));
+    rows.forEach((row, i) => this.row(view, row, i, picture));
     this.nowLine(view, picture);
     pen.restore();
     this.axis(view, picture);
@@ -89,14 +89,14 @@ export class GanttPainter {
     }
   }
 
-  private row(row: Row, i: number, picture: Picture): void {
+  private row(view: ScheduleView, row: Row, i: number, picture: Picture): void {
     const y = this.top(i, picture);
     const h = picture.rowHeight;
     if (y > picture.height || y + h < AXIS) return;
     const plan = Math.max(7, Math.round(h * 0.56));
     this.ghosts(row, y + 2, plan, picture);
     this.plan(row, y + 2, plan, picture);
-    this.actual(row, y + plan + 3, Math.max(3, h - plan - 6), picture);
+    this.actual(row, y + plan + 3, Math.max(3, h - plan - 6), view.now_ms, picture);
   }
 
   private plan(row: Row, y: number, h: number, picture: Picture): void {
@@ -207,16 +207,16 @@ export class GanttPainter {
     pen.setLineDash([]);
   }
 
-  private actual(row: Row, y: number, h: number, picture: Picture): void {
+  private actual(row: Row, y: number, h: number, now: number, picture: Picture): void {
     const { pen, ink } = this;
     const until = picture.window.from + (picture.width - GUTTER) * picture.window.scale;
     for (const bar of row.actual) {
-      const end = bar.end_ms ?? Infinity;
+      const end = bar.end_ms ?? Math.max(now, bar.start_ms);
       if (end < picture.window.from || bar.start_ms > until) continue;
       const x = this.x(bar.start_ms, picture);
       const running = bar.state === "running" || bar.end_ms === null;
       pen.fillStyle = bar.state === "aborted" || bar.state === "interrupted" ? ink.down : running ? ink.ok : ink.muted;
-      pen.fillRect(x, y, Math.max(1.5, this.x(Math.min(end, until + 1e6), picture) - x), h);
+      pen.fillRect(x, y, Math.max(1.5, this.x(end, picture) - x), h);
     }
   }
 

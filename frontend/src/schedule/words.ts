@@ -39,10 +39,10 @@ const ms = (...values: unknown[]): number => {
 };
 
 export function move(change: Change): Move {
-  const before = ms(change.old_start_ms, change["start_before_ms"], change["from_start_ms"]);
-  const after = ms(change.new_start_ms, change["start_after_ms"], change["to_start_ms"], change["start_ms"]);
-  const from = text(change.old_machine, change.from_machine, change["machine_before"]);
-  const to = text(change.new_machine, change.to_machine, change["machine_after"], change.machine);
+  const before = ms(change.old_start_ms, change["start_from_ms"]);
+  const after = ms(change.new_start_ms, change["start_to_ms"]);
+  const from = text(change.old_machine, change.from_machine, change["machine_from"]);
+  const to = text(change.new_machine, change.to_machine, change["machine_to"], change.machine);
   const shift = typeof change.shift_s === "number" ? change.shift_s : (after - before) / 1000;
   return {
     op: text(change.op, change["job"], change["id"]), from: from && tail(from), to: to && tail(to),

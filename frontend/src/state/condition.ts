@@ -46,7 +46,8 @@ export const stateText = (state: string | number | null | undefined): string => 
 
 /** Whether people should look: these carry colour, all others stay grey. */
 export const isAbnormal = (value: Condition): boolean =>
-  value === "down" || value === "held" || value === "starved" || value === "blocked" || value === "unknown";
+  value === "down" || value === "held" || value === "starved" || value === "blocked" ||
+  value === "waiting" || value === "unknown";
 
 /** Glyphs on a 12 x 12 grid: [path, filled]. Shape beside colour, everywhere. */
 export const GLYPHS: Record<Condition, [string, boolean]> = {

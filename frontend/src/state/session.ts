@@ -29,7 +29,6 @@ async function enter(who: Me): Promise<void> {
   await loadPlant();
   session.value = "in";
   live.start();
-  live.restart();
 }
 
 /** Ask the server who we are, again every few seconds while it is away. */

@@ -54,7 +54,7 @@ export function Palette(): JSX.Element {
   };
   return (
     <Dialog title={t("palette.title")} class="palette" onClose={close}>
-      <input type="search" value={text} placeholder={t("palette.hint")} aria-label={t("palette.hint")} autoFocus
+      <input type="text" value={text} placeholder={t("palette.hint")} aria-label={t("palette.hint")} autoFocus
         role="combobox" aria-expanded="true" aria-controls="palette-hits" aria-activedescendant={`hit-${at}`}
         onKeyDown={key} onInput={(event) => { setText(event.currentTarget.value); setAt(0); }} />
       <ul id="palette-hits" role="listbox" aria-label={t("palette.title")}>

@@ -1,4 +1,4 @@
-import { condition, GLYPHS, inkOf, isAbnormal, STATES, type Condition } from "../state/condition";
+import { condition, GLYPHS, inkOf, STATES, type Condition } from "../state/condition";
 import type { Ink } from "../state/theme";
 import { hatch } from "../ui/parts";
 import { BAD_CELL, FAINT_HIGH, FAINT_LOW, FLAG_ON, HIGH, LOW, STALE_CELL, type Bands } from "./bands";
@@ -130,7 +130,7 @@ export class Painter {
 
   private head(x: number, y: number, width: number, label: string, of: Condition): void {
     const { pen, ink } = this;
-    const loud = isAbnormal(of) && of !== "unknown";
+    const loud = of === "down" || of === "held";
     const ground = loud ? inkOf(of, ink) : ink.raised;
     const text = loud ? ink.panel : ink.text;
     pen.fillStyle = ground;

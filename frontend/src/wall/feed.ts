@@ -27,9 +27,13 @@ function build(): Feed | null {
     owner[i] = unit;
     signals[unit]?.push(i);
   });
+  // Zones in flow order, and within a zone its devices as the plant lists them.
+  const zones = new Map<string, number>();
   const devices = units.value
     .map((unit, i) => ({ unit: i, path: unit.path, label: unit.id, zone: `${unit.line}/${unit.cell}`, signals: signals[i] ?? [] }))
     .filter((device) => device.signals.length > 0);
+  for (const device of devices) if (!zones.has(device.zone)) zones.set(device.zone, zones.size);
+  devices.sort((a, b) => (zones.get(a.zone) ?? 0) - (zones.get(b.zone) ?? 0) || a.unit - b.unit);
   return { epoch: now.epoch, bands: new Bands(now.path.length, kinds), devices, owner };
 }
 

@@ -11,20 +11,23 @@ export interface Layout {
 }
 
 export const HEAD = 15;
-export const ZONE = 17;
-const GAP = 6;
+export const ZONE = 15;
+const GAP = 5;
 const ZONE_GAP = 14;
 const LEFT = 8;
-const COLUMNS = 12;
+/** Columns of a device with 90 signals; smaller and larger devices follow by their size. */
+const SHAPES = [12, 15, 18, 23, 30];
 
-const columnsOf = (n: number): number => (n <= 48 ? 8 : n > 130 ? 18 : COLUMNS);
+const columnsOf = (n: number, shape: number): number =>
+  n <= 12 ? Math.min(n, 10) : Math.max(8, Math.round(shape * Math.min(1.4, Math.max(0.55, n / 90))));
 
 /**
  * Place devices on shelves from left to right, zone after zone in flow order.
  *
  * @param cell size of one cell with its gap, CSS pixels
+ * @param shape columns of a device with 90 signals
  */
-export function arrange(devices: readonly WallDevice[], signals: number, width: number, cell: number): Layout {
+export function arrange(devices: readonly WallDevice[], signals: number, width: number, cell: number, shape = 12): Layout {
   const layout: Layout = {
     blocks: [], zones: [], height: 0, cell,
     x: new Int16Array(signals).fill(-1), y: new Int32Array(signals).fill(-1), owner: new Int16Array(signals).fill(-1),
@@ -34,15 +37,15 @@ export function arrange(devices: readonly WallDevice[], signals: number, width: 
   let shelf = 0;
   let zone: string | null = null;
   devices.forEach((device, index) => {
-    const columns = columnsOf(device.signals.length);
+    const columns = columnsOf(device.signals.length, shape);
     const rows = Math.ceil(device.signals.length / columns);
-    const w = Math.max(columns * cell, 58);
+    const w = Math.max(columns * cell, 56);
     const h = HEAD + rows * cell;
     const fresh = device.zone !== zone;
     if (fresh && x > LEFT) x += ZONE_GAP - GAP;
     if (x + w > width - LEFT && x > LEFT) {
       x = LEFT;
-      y += shelf + ZONE + GAP + 4;
+      y += shelf + ZONE + GAP;
       shelf = 0;
     }
     if (fresh || x === LEFT) layout.zones.push({ zone: device.zone, x, y, width: 0 });
@@ -67,10 +70,16 @@ function place(layout: Layout, device: WallDevice, block: Block): void {
   });
 }
 
-/** The largest cell with which everything fits into the height, between 4 and 9 pixels. */
-export function bestCell(devices: readonly WallDevice[], signals: number, width: number, height: number): number {
-  for (let cell = 10; cell > 4; cell--) if (arrange(devices, signals, width, cell).height <= height) return cell;
-  return 4;
+/** The layout with the largest cells that fits into the height; `zoom` pixels are then added. */
+export function best(devices: readonly WallDevice[], signals: number, width: number, height: number, zoom: number): Layout {
+  for (let cell = 10; cell >= 4; cell--)
+    for (const shape of SHAPES) {
+      const layout = arrange(devices, signals, width, cell, shape);
+      if (layout.height > height && (cell > 4 || shape !== SHAPES[SHAPES.length - 1])) continue;
+      const size = Math.max(4, Math.min(24, cell + zoom));
+      return size === cell ? layout : arrange(devices, signals, width, size, shape);
+    }
+  return arrange(devices, signals, width, 4);
 }
 
 /** The block at a place, or null. */

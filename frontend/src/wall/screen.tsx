@@ -13,10 +13,10 @@ import { usePoll } from "../state/poll";
 import { ink } from "../state/theme";
 import { Chip, Empty, fit, Panel, Scroll, useSize } from "../ui/parts";
 import { decisionClass, decisionStateText, triggerText } from "../schedule/words";
-import { HIGH, LOW, STALE_CELL } from "./bands";
+import { HIGH, LOW } from "./bands";
 import { Painter } from "./draw";
 import { feed, type Feed, unitStates } from "./feed";
-import { arrange, bestCell, blockAt, signalAt } from "./layout";
+import { best, blockAt, signalAt } from "./layout";
 import { report } from "./measure";
 
 const LIST = 60;
@@ -80,8 +80,7 @@ function Canvas({ now, onSpeak }: { now: Feed; onSpeak: (text: string) => void }
   const zoom = Number(route.value.params.get("zoom") ?? 0);
   const signals = now.bands.size;
   const layout = useMemo(() => {
-    const best = bestCell(now.devices, signals, size.width, size.height);
-    return arrange(now.devices, signals, size.width, Math.max(4, Math.min(24, best + zoom)));
+    return best(now.devices, signals, size.width, size.height, zoom);
   }, [now, size.width, size.height, zoom]);
   const palette = ink.value;
   useEffect(() => {
@@ -177,7 +176,7 @@ interface Odd { href: string; place: string; what: string; chip: JSX.Element; ra
 /** Units and signals that deserve a look, worst first. */
 function odd(now: Feed): { rows: Odd[]; signals: number; units: number } {
   const rows: Odd[] = [];
-  const rank = { down: 0, held: 1, blocked: 3, starved: 3 } as Record<string, number>;
+  const rank = { down: 0, held: 1, waiting: 3 } as Record<string, number>;
   const states = unitStates.value;
   units.value.forEach((unit, i) => {
     const of = condition(states[i] ?? 0);
@@ -251,8 +250,8 @@ function NextDecision(): JSX.Element {
   );
 }
 
-interface Kpi { oee_index?: number | null; availability?: number | null; effectiveness?: number | null; quality_ratio?: number | null;
-  fpy?: number | null; first_pass_yield?: number | null; wip?: number | null }
+interface Parts { path: string; oee_index?: number | null; quality_ratio?: number | null }
+interface Kpi extends Partial<Parts> { units?: Parts[]; first_pass_yield?: number | null }
 
 function Strip(): JSX.Element {
   const line = firstLine.value;
@@ -267,8 +266,8 @@ function Strip(): JSX.Element {
       <div><dt>{t("kpi.hour")}</dt><dd>{whole(view?.output.hour)}</dd></div>
       <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
         <dd>{number(view?.takt_s)} s <small>{t("kpi.goal", { s: number(view?.takt_goal_s) })}</small></dd></div>
-      <div><dt>{t("kpi.oee")}</dt><dd>{percent(kpi?.oee_index)}</dd></div>
-      <div><dt>{t("kpi.fpy")}</dt><dd>{percent(kpi?.first_pass_yield ?? kpi?.fpy ?? kpi?.quality_ratio, 1)}</dd></div>
+      <div><dt>{t("kpi.oee")}</dt><dd>{percent(kpi?.units?.[0]?.oee_index ?? kpi?.oee_index)}</dd></div>
+      <div><dt>{t("kpi.fpy")}</dt><dd>{percent(kpi?.first_pass_yield ?? kpi?.units?.[0]?.quality_ratio, 1)}</dd></div>
       <div><dt>{t("kpi.bottleneck")}</dt>
         <dd>{neck?.path ? <a href={href(`line/${line}`, { sel: neck.path })}>{tail(neck.path)}</a> : "–"} <small>{neck ? percent(neck.confidence) : ""}</small></dd></div>
       <div><dt>{t("kpi.signals")}</dt><dd>{whole(health?.signals)} <small>{t("kpi.rate", { n: whole(health?.rate) })}</small></dd></div>

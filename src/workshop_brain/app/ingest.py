@@ -143,6 +143,7 @@ class Ingest:
     _server: asyncio.Server | None = None
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _store_error: str = ""
+    _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     async def start(self) -> None:
         """Listen; OSError when the address cannot be bound."""
@@ -177,10 +178,11 @@ class Ingest:
                 await task
         if any(s.seen > s.durable for s in self._sessions.values()):
             await self._sync_once()
-        for link in list(self._links):
-            link.writer.close()
-            with suppress(OSError):
-                await link.writer.wait_closed()
+        serving = dict(self._serving)
+        for writer in serving.values():
+            writer.close()
+        if serving:
+            await asyncio.wait(serving, timeout=1.0)
         if self._server is not None:
             await self._server.wait_closed()
         where = handover.split_address(self.address)
@@ -207,6 +209,9 @@ class Ingest:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link: _Link | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving[task] = writer
         try:
             while True:
                 kind, body = await asyncio.wait_for(
@@ -224,6 +229,7 @@ class Ingest:
             name = link.hello.source if link is not None else "unknown"
             log.error("collector of %r is let go: %s", name, error)
         finally:
+            del self._serving[task]
             if link is not None:
                 self._links.discard(link)
                 source = self._sources[link.hello.source]

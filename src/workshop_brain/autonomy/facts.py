@@ -8,7 +8,7 @@ from workshop_brain.autonomy.envelope import Move
 from workshop_brain.autonomy.state import JobTrack, PlanRef
 from workshop_brain.model.decision import Decision, DecisionClass, Level, Message
 from workshop_brain.model.event import Event
-from workshop_brain.model.order import JobResponse
+from workshop_brain.model.order import JobOrder, JobResponse
 from workshop_brain.ports import Confirmation
 
 
@@ -48,10 +48,11 @@ class LinesFed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsListed(Fact):
-    """The job list of a line's receiver, complete."""
+    """The job list of a line's receiver, complete, with the orders it holds as far as it tells."""
 
     line: str
     jobs: tuple[JobResponse, ...]
+    orders: tuple[JobOrder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

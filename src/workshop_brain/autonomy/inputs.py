@@ -32,7 +32,11 @@ class Inputs:
     kind
         "build", "react" or "improve".
     previous
-        The plan before it, on the same problem; None for a first plan.
+        The plan before it, on the same problem; None for a first plan. Stability counts from it.
+    base
+        The plan that an improvement starts from; None otherwise.
+    frozen_s
+        Operations that start within this many seconds keep machine and start.
     triggers
         What set it off, JSON values.
     iterations
@@ -45,6 +49,8 @@ class Inputs:
     triggers: tuple[dict[str, Any], ...]
     seed: int
     iterations: int
+    base: Plan | None = None
+    frozen_s: int = 0
 
 
 def pack(inputs: Inputs) -> bytes:
@@ -55,11 +61,12 @@ def pack(inputs: Inputs) -> bytes:
         "triggers": list(inputs.triggers),
         "seed": inputs.seed,
         "iterations": inputs.iterations,
+        "frozen_s": inputs.frozen_s,
         "problem": _split(inputs.problem, "problem", arrays),
-        "previous": None
-        if inputs.previous is None
-        else _split(inputs.previous, "previous", arrays),
     }
+    for name in ("previous", "base"):
+        plan = getattr(inputs, name)
+        meta[name] = None if plan is None else _split(plan, name, arrays)
     table, chunks = [], []
     for name in sorted(arrays):
         values = _little(arrays[name], name)
@@ -81,17 +88,18 @@ def unpack(data: bytes) -> Inputs:
         arrays: dict[str, NDArray[Any]] = {}
         for name, dtype, shape in header["arrays"]:
             count = int(np.prod(shape, dtype=np.int64))
-            values = np.frombuffer(data, _DTYPES[dtype], count, at)
+            values: NDArray[Any] = np.frombuffer(data, _DTYPES[dtype], count, at)
             arrays[name] = values.reshape(shape).copy()
             at += values.nbytes
         if at != len(data):
             raise ValueError(f"{len(data) - at} bytes too many")
         meta = header["meta"]
-        previous = meta["previous"]
         return Inputs(
             kind=meta["kind"],
             problem=_join(Problem, meta["problem"], "problem", arrays),
-            previous=None if previous is None else _join(Plan, previous, "previous", arrays),
+            previous=_plan(meta, "previous", arrays),
+            base=_plan(meta, "base", arrays),
+            frozen_s=meta["frozen_s"],
             triggers=tuple(meta["triggers"]),
             seed=meta["seed"],
             iterations=meta["iterations"],
@@ -122,6 +130,12 @@ def _join(cls: type[Any], rest: Mapping[str, Any], prefix: str, arrays: Any) -> 
     head = f"{prefix}."
     values |= {name[len(head) :]: a for name, a in arrays.items() if name.startswith(head)}
     return cls(**values)
+
+
+def _plan(meta: Mapping[str, Any], name: str, arrays: Any) -> Plan | None:
+    rest = meta[name]
+    plan: Plan | None = None if rest is None else _join(Plan, rest, name, arrays)
+    return plan
 
 
 def _tuples(part: Any) -> Any:

@@ -233,7 +233,7 @@ def _jobs_listed(turn: _Turn, fact: f.JobsListed) -> None:
     before = turn.state.listed.get(fact.line, {})
     now = {r.job: r for r in fact.jobs}
     turn.set(listed={**turn.state.listed, fact.line: now})
-    tracks = dict(turn.state.tracks)
+    tracks = {**_adopted(turn, fact), **turn.state.tracks}
     for job, track in turn.state.tracks.items():
         if track.order.work_center != fact.line:
             continue
@@ -242,6 +242,18 @@ def _jobs_listed(turn: _Turn, fact: f.JobsListed) -> None:
         if response is not None and (was is None or was.state is not response.state):
             _outcome(turn, track, response)
     turn.set(tracks=tracks)
+
+
+def _adopted(turn: _Turn, fact: f.JobsListed) -> dict[str, JobTrack]:
+    """Waiting jobs that the brain did not send (or forgot it did) count as sent and confirmed."""
+    waiting = {r.job for r in fact.jobs if r.state is JobState.ALLOWED_TO_START}
+    return {
+        order.id: JobTrack(
+            order=order, decision="", phase=JobPhase.CONFIRMED, wall_ns=turn.state.wall_ns
+        )
+        for order in fact.orders
+        if order.id in waiting and order.id not in turn.state.tracks
+    }
 
 
 def _read_back(turn: _Turn, track: JobTrack, response: JobResponse | None) -> JobTrack:
@@ -409,7 +421,9 @@ def _proposed(turn: _Turn, fact: f.Proposed) -> None:
 
 
 def _is_worth_it(turn: _Turn, fact: f.Proposed) -> bool:
-    """Optional plans must beat the one they would replace by the margin."""
+    """A plan that changes nothing is none; optional ones must beat the old one by the margin."""
+    if turn.state.basis is not None and not fact.options[0].moves:
+        return fact.options[0].plan.index.keys() != turn.state.basis.index.keys()
     if not fact.optional or fact.objective_before is None:
         return True
     objective = fact.decision.candidates[fact.options[0].chosen].objective
@@ -454,9 +468,7 @@ def _judge_options(turn: _Turn, fact: f.Proposed) -> tuple[f.Option, Decision, b
 def _case(turn: _Turn, decision: Decision, option: f.Option) -> Case:
     config, state = turn.config, turn.state
     moves = moves_by_line(option.moves)
-    touched = {m.line for m in option.moves} or {decision.line or config.lines[0]}
-    if decision.line:
-        touched.add(decision.line)
+    touched = {m.line for m in option.moves} | ({decision.line} if decision.line else set())
     lines = frozenset(touched & set(config.lines)) or frozenset(config.lines)
     first_plan = state.basis is None
     violations: tuple[Message, ...] = ()

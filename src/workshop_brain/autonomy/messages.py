@@ -1,7 +1,5 @@
 """Texts of this room's message ids: id -> (English, Chinese); parameters stand in braces."""
 
-# ruff: noqa: E501
-
 MESSAGES: dict[str, tuple[str, str]] = {
     # what set a decision off
     "trigger.start": (

@@ -115,16 +115,19 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
     return [(k, line.split()) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
-def _chains(jobs: Sequence[Sequence[Row]], machines: int, name: str, **more: Any) -> Problem:
+def _chains(jobs: Sequence[Sequence[Row]], count: int, name: str, **more: Any) -> Problem:
     """A makespan problem of jobs whose operations follow one another."""
-    alternatives, preds, op_job, ids = [], [], [], []
+    alternatives: list[Row] = []
+    preds: list[Row] = []
+    op_job: list[int] = []
+    ids: list[str] = []
     for j, rows in enumerate(jobs):
         for k, row in enumerate(rows):
             for m, duration in row:
-                if not 0 <= m < machines or duration < 0:
+                if not 0 <= m < count or duration < 0:
                     raise OrderError(
                         f"job {j} operation {k}: machine {m} with duration {duration} is not "
-                        f"within {machines} machines and durations >= 0"
+                        f"within {count} machines and durations >= 0"
                     )
             preds.append([(len(alternatives) - 1, 0)] if k else [])
             alternatives.append(row)
@@ -137,7 +140,7 @@ def _chains(jobs: Sequence[Sequence[Row]], machines: int, name: str, **more: Any
         preds=preds,
         op_job=op_job,
         job_due=[0] * len(jobs),
-        n_machines=machines,
+        n_machines=count,
         op_ids=ids,
         **more,
     )

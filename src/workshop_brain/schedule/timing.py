@@ -108,6 +108,18 @@ def retime(a: Arrays, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> tuple[Ints,
     return start, end, setup_start, done
 
 
+def durations(problem: Problem, ops: Ints, machine: Ints) -> Ints:
+    """Durations of operations on their machines, shape of ``ops``."""
+    counts = problem.alt_ptr[ops + 1] - problem.alt_ptr[ops]
+    row = np.repeat(np.arange(len(ops)), counts)
+    first = np.repeat(problem.alt_ptr[ops] - np.cumsum(counts) + counts, counts)
+    k = first + np.arange(len(row))
+    match = problem.alt_machine[k] == machine[ops[row]]
+    out = np.zeros(len(ops), np.int64)
+    out[row[match]] = problem.alt_duration[k[match]]
+    return out
+
+
 def sequences(problem: Problem, plan: Plan) -> tuple[Ints, Ints]:
     """Machine sequences of a plan in CSR form, fixed operations first, then by start."""
     rank = np.empty(problem.n_ops, np.int64)

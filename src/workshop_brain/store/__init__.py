@@ -1,0 +1,1 @@
+"""Where the brain keeps things: history, records, the decision ledger, order files, the lock."""

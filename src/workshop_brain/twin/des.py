@@ -23,46 +23,31 @@ from workshop_brain.twin.world import (
     ALLOWED,
     BENCH,
     CALENDAR,
-    CYCLE_N,
+    CHANGES,
+    CYCLES,
     DONE,
     DOWN,
     ENDED,
-    ESCAPED,
-    EVENTS,
     FLOW,
-    FREE_N,
-    HEAP_N,
     JOB,
     JOB_ENDED,
     JOB_STARTED,
     LEAK,
     LOAD,
-    LOG_N,
-    LOGGING,
     MAKE,
     MICRO,
-    MISMATCH,
     NEVER,
-    NOTICE_N,
-    NOW,
-    PALLET,
-    PIECES_OUT,
-    PIECES_SCRAP,
+    NOTICES,
     REPAIR_PLACE,
-    RETESTS,
-    REWORKS,
     RUNNING,
-    SEED,
-    SERIAL,
     SETUP,
     SOURCE,
+    STATIONS,
     TOOL,
     UNIT_DOWN,
     UNIT_FREE,
     UNIT_UP,
     WAIT,
-    WAKE_AT,
-    WAKE_N,
     WORK,
     World,
 )
@@ -79,8 +64,6 @@ C_WEAR, C_LOT, C_TEMPERATURE, C_NOISE = 1, 2, 3, 4
 LINE_KLASS, MIRROR_KLASS, PLAIN_KLASS = 2, 1, 0
 MS = 1_000_000
 REWORK_LIMIT = 1
-# cells of World.physics
-P_RETRY_SHARE, P_DETECT_LEAK, P_DETECT_BENCH, P_FALSE, P_UNREPAIRABLE, P_ABSENT, P_ABSENT_S, P_AMBIENT, P_SIGMA, P_LOT_SIZE, P_PALLET, P_PALLET_S, P_TEMP_TAU = range(13)  # fmt: skip
 FULL_MARGIN = 4096
 REACHED, LOG_FULL, NOTICED = 0, 1, 2
 
@@ -93,20 +76,20 @@ def _ns(seconds: float) -> int:
 
 @kernel
 def _emit(w: World, device: int, field: int, value: float) -> None:
-    if w.clock[LOGGING] == 0:
+    if w.logging == 0:
         return
-    row = w.changes[w.clock[LOG_N]]
-    row.t, row.device, row.field, row.value = w.clock[NOW], device, field, value
-    w.clock[LOG_N] += 1
+    row = w.changes[w.log_n]
+    row.t, row.device, row.field, row.value = w.now, device, field, value
+    w.log_n += 1
 
 
 @kernel
 def _notice(w: World, kind: int, station: int, job: int) -> None:
-    n = w.clock[NOTICE_N]
-    if n < len(w.notices):
+    n = w.notice_n
+    if n < NOTICES:
         row = w.notices[n]
-        row.t, row.kind, row.station, row.job = w.clock[NOW], kind, station, job
-        w.clock[NOTICE_N] += 1
+        row.t, row.kind, row.station, row.job = w.now, kind, station, job
+        w.notice_n += 1
 
 
 @kernel
@@ -235,7 +218,7 @@ def show(w: World, s: int) -> None:
     r = w.st[s]
     state, reason = _appearance(w, s)
     if state != r.state or reason != r.reason:
-        now = w.clock[NOW]
+        now = w.now
         w.spent[s, r.reason] += now - r.since
         _warm(w, s)
         was_down = r.state == S_ABORTED
@@ -273,13 +256,13 @@ def _follow(w: World, d: int, state: int, reason: int) -> None:
 def _warm(w: World, s: int) -> None:
     """Temperature of a station up to now: first-order lag towards ambient + rise while it works."""
     r = w.st[s]
-    now = w.clock[NOW]
+    now = w.now
     day = (now % 86_400_000_000_000) / 86_400e9
-    target = w.physics[P_AMBIENT] + 3.0 * math.sin(2.0 * math.pi * (day - 0.125))
+    target = w.p_ambient + 3.0 * math.sin(2.0 * math.pi * (day - 0.125))
     if r.state == S_EXECUTE:
         target += r.rise_c
     elapsed_s = (now - r.heated) / 1e9
-    r.temp_c = target + (r.temp_c - target) * math.exp(-elapsed_s / w.physics[P_TEMP_TAU])
+    r.temp_c = target + (r.temp_c - target) * math.exp(-elapsed_s / w.p_temp_tau)
     r.heated = now
 
 
@@ -288,17 +271,17 @@ def wake(w: World, s: int) -> None:
     """Put a station on the wake list."""
     if w.st[s].waking == 0:
         w.st[s].waking = 1
-        w.wake[(w.clock[WAKE_AT] + w.clock[WAKE_N]) % len(w.wake)] = s
-        w.clock[WAKE_N] += 1
+        w.wake[(w.wake_at + w.wake_n) % STATIONS] = s
+        w.wake_n += 1
 
 
 @kernel
 def settle(w: World) -> None:
     """Try every woken station until nothing more can move at this instant."""
-    while w.clock[WAKE_N] > 0:
-        s = w.wake[w.clock[WAKE_AT]]
-        w.clock[WAKE_AT] = (w.clock[WAKE_AT] + 1) % len(w.wake)
-        w.clock[WAKE_N] -= 1
+    while w.wake_n > 0:
+        s = w.wake[w.wake_at]
+        w.wake_at = (w.wake_at + 1) % STATIONS
+        w.wake_n -= 1
         w.st[s].waking = 0
         _kick(w, s)
 
@@ -314,8 +297,8 @@ def _kick(w: World, s: int) -> None:
         if r.phase == WAIT:
             if r.wear >= 1.0:
                 r.phase = TOOL
-                seconds = r.tool_s * (0.7 + 0.6 * uniform(w.clock[SEED], draws.TOOL, s, r.tools))
-                set_timer(w, s, w.clock[NOW] + _ns(seconds))
+                seconds = r.tool_s * (0.7 + 0.6 * uniform(w.seed, draws.TOOL, s, r.tools))
+                set_timer(w, s, w.now + _ns(seconds))
             elif _take(w, s):
                 r.retries = 0
                 _start_cycle(w, s)
@@ -354,7 +337,7 @@ def _get(w: World, b: int) -> int:
 
 @kernel
 def _level(w: World, b: int) -> None:
-    if w.clock[LOGGING] == 0:
+    if w.logging == 0:
         return
     r = w.bf[b]
     for k in range(r.user0, r.user1):
@@ -393,22 +376,22 @@ def _leave(w: World, piece: int, good: bool) -> None:
     """A piece leaves the line: count it for its job, give its place back."""
     p = w.pc[piece]
     if good:
-        w.clock[PIECES_OUT] += 1
+        w.pieces_out += 1
         if p.defect > 0:
-            w.clock[ESCAPED] += 1
+            w.escaped += 1
     else:
-        w.clock[PIECES_SCRAP] += 1
-    if w.physics[P_PALLET] > 0:
-        w.clock[PALLET] += 1
-        if w.clock[PALLET] >= w.physics[P_PALLET]:
-            w.clock[PALLET] = 0
-            _send_agv(w, _ns(w.physics[P_PALLET_S]))
+        w.pieces_scrap += 1
+    if w.p_pallet > 0:
+        w.pallet += 1
+        if w.pallet >= w.p_pallet:
+            w.pallet = 0
+            _send_agv(w, _ns(w.p_pallet_s))
     job, number, serial = p.job, p.number, p.serial
-    w.free[w.clock[FREE_N]] = piece
-    w.clock[FREE_N] += 1
+    w.free[w.free_n] = piece
+    w.free_n += 1
     p.serial = 0
     if job >= 0:
-        for d in range(len(w.dv)):
+        for d in range(w.devices):
             if w.dv[d].klass == LINE_KLASS and w.dv[d].station == w.jb[job].station:
                 _count_device(w, d, good)
                 _set_part(w, d, w.dv[d].job, serial)
@@ -417,12 +400,12 @@ def _leave(w: World, piece: int, good: bool) -> None:
 
 @kernel
 def _new_piece(w: World, job: int, product: int, number: int) -> int:
-    w.clock[FREE_N] -= 1
-    piece = int(w.free[w.clock[FREE_N]])
-    w.clock[SERIAL] += 1
+    w.free_n -= 1
+    piece = int(w.free[w.free_n])
+    w.serial += 1
     p = w.pc[piece]
-    p.serial, p.job, p.product, p.number = w.clock[SERIAL], job, product, number
-    p.defect, p.nok, p.reworked, p.born = 0, 0, 0, w.clock[NOW]
+    p.serial, p.job, p.product, p.number = w.serial, job, product, number
+    p.defect, p.nok, p.reworked, p.born = 0, 0, 0, w.now
     return piece
 
 
@@ -435,10 +418,10 @@ def _take(w: World, s: int) -> bool:
             return False
         r.piece = _get(w, r.input)
         if r.second >= 0 and _get(w, r.second) != r.piece:
-            w.clock[MISMATCH] += 1
+            w.mismatch += 1
         return True
     if r.kind == SOURCE:
-        if w.clock[FREE_N] == 0:
+        if w.free_n == 0:
             return False
         r.piece = _new_piece(w, -1, -1, 0)
         return True
@@ -455,12 +438,12 @@ def _take(w: World, s: int) -> bool:
         if r.device >= 0:
             _set_part(w, r.device, r.job, 0)
         return True
-    if w.clock[FREE_N] == 0:
+    if w.free_n == 0:
         return False
     r.piece = _new_piece(w, r.job, j.product, j.launched)
     j.launched += 1
     _set_infeed(w, s, j.use - j.launched)
-    for k in range(len(w.announce)):
+    for k in range(w.announce_n):
         _put(w, w.announce[k], r.piece)
     if j.launched == j.use:
         r.job = -1
@@ -479,7 +462,7 @@ def _begin_setup(w: World, s: int, family: int) -> bool:
     w.ct[r.center].setups += 1
     w.ct[r.center].setup_ns += length
     r.phase = SETUP
-    set_timer(w, s, w.clock[NOW] + length)
+    set_timer(w, s, w.now + length)
     if r.device >= 0:
         _set_part(w, r.device, r.job, w.dv[r.device].serial)
     for k in range(w.host_ptr[s], w.host_ptr[s + 1]):
@@ -492,14 +475,14 @@ def _begin_setup(w: World, s: int, family: int) -> bool:
 def _stress(w: World, s: int) -> float:
     """Factor on failure hazards: wear (mean one over a tool life) times temperature."""
     r = w.st[s]
-    hot = max(0.0, r.temp_c - w.physics[P_AMBIENT] - 0.8 * r.rise_c)
+    hot = max(0.0, r.temp_c - w.p_ambient - 0.8 * r.rise_c)
     return float((0.4 + 1.8 * r.wear * r.wear) * (1.0 + 0.03 * hot))
 
 
 @kernel
 def _start_cycle(w: World, s: int) -> None:
     r = w.st[s]
-    seed, now = w.clock[SEED], w.clock[NOW]
+    seed, now = w.seed, w.now
     r.n += 1
     n = r.n
     if r.exponential == 1:
@@ -507,7 +490,7 @@ def _start_cycle(w: World, s: int) -> None:
     else:
         seconds = _nominal_s(w, s)
         noise = max(-2.5, min(2.5, normal(seed, draws.CYCLE, s, n)))
-        seconds *= (1.0 + 0.03 * r.wear) * (1.0 + w.physics[P_SIGMA] * noise)
+        seconds *= (1.0 + 0.03 * r.wear) * (1.0 + w.p_sigma * noise)
         length = _ns(seconds)
     r.began, r.ends, r.interrupt = now, now + length, 0
     part = length
@@ -550,17 +533,17 @@ def _nominal_s(w: World, s: int) -> float:
 def _lot(w: World, s: int, number: int) -> None:
     """The material lot of piece ``number``; each lot has its own factor on defects (mean one)."""
     r = w.st[s]
-    lot = int(number / w.physics[P_LOT_SIZE]) + 1
+    lot = int(number / w.p_lot_size) + 1
     if lot != r.lot:
         r.lot = lot
-        r.lot_factor = math.exp(0.6 * normal(w.clock[SEED], draws.LOT, s, lot) - 0.18)
+        r.lot_factor = math.exp(0.6 * normal(w.seed, draws.LOT, s, lot) - 0.18)
 
 
 @kernel
 def _cause(w: World, s: int, u: float, base: float) -> int:
     """Whether a draw ``u`` means a defect at rate ``base`` and what caused it; 0 for none."""
     r = w.st[s]
-    hot = max(0.0, r.temp_c - w.physics[P_AMBIENT] - 0.8 * r.rise_c)
+    hot = max(0.0, r.temp_c - w.p_ambient - 0.8 * r.rise_c)
     edge = base * 0.2
     if u < edge:
         return C_NOISE
@@ -579,7 +562,7 @@ def _cause(w: World, s: int, u: float, base: float) -> int:
 def _work_over(w: World, s: int) -> None:
     """The timer of a working station fired: an interruption, or the end of the cycle."""
     r = w.st[s]
-    seed, now = w.clock[SEED], w.clock[NOW]
+    seed, now = w.seed, w.now
     if r.interrupt == DOWN:
         r.phase = DOWN
         r.fails += 1
@@ -601,7 +584,7 @@ def _work_over(w: World, s: int) -> None:
 @kernel
 def _finish(w: World, s: int) -> None:
     r = w.st[s]
-    seed, n = w.clock[SEED], r.n
+    seed, n = w.seed, r.n
     if r.tool_life > 0.0:
         r.wear += (0.7 + 0.6 * uniform(seed, draws.WEAR, s, n)) / r.tool_life
     _warm(w, s)
@@ -620,8 +603,8 @@ def _finish(w: World, s: int) -> None:
         p = w.pc[r.piece]
         p.reworked += 1
         p.nok = 0
-        w.clock[REWORKS] += 1
-        if uniform(seed, draws.REWORK, s, n) >= w.physics[P_UNREPAIRABLE]:
+        w.reworks += 1
+        if uniform(seed, draws.REWORK, s, n) >= w.p_unrepairable:
             p.defect = 0
     else:
         cause, repeat = _test(w, s)
@@ -649,16 +632,16 @@ def _finish(w: World, s: int) -> None:
 def _test(w: World, s: int) -> tuple[int, bool]:
     """(cause found, test again) of a leak tester or end-of-line bench."""
     r = w.st[s]
-    seed, n = w.clock[SEED], r.n
+    seed, n = w.seed, r.n
     p = w.pc[r.piece]
     if p.nok == 1:
         return (p.defect if p.defect > 0 else C_NOISE), False
-    detect = w.physics[P_DETECT_LEAK] if r.role == LEAK else w.physics[P_DETECT_BENCH]
+    detect = w.p_detect_leak if r.role == LEAK else w.p_detect_bench
     found = p.defect > 0 and uniform(seed, draws.DETECT, s, n) < detect
-    if not found and uniform(seed, draws.FALSE_ALARM, s, n) >= w.physics[P_FALSE]:
+    if not found and uniform(seed, draws.FALSE_ALARM, s, n) >= w.p_false:
         return 0, False
     if r.retries == 0:
-        w.clock[RETESTS] += 1
+        w.retests += 1
         return (p.defect if found else C_NOISE), True
     p.nok = 1
     return (p.defect if found else C_NOISE), False
@@ -667,10 +650,10 @@ def _test(w: World, s: int) -> tuple[int, bool]:
 @kernel
 def _log_cycle(w: World, s: int, cause: int) -> None:
     r = w.st[s]
-    if w.clock[LOGGING] == 0 or (r.device < 0 and r.center >= 0):
+    if w.logging == 0 or (r.device < 0 and r.center >= 0):
         return
-    row = w.cycles[w.clock[CYCLE_N]]
-    row.t, row.device, row.began, row.lot, row.cause = w.clock[NOW], r.device, r.began, r.lot, cause
+    row = w.cycles[w.cycle_n]
+    row.t, row.device, row.began, row.lot, row.cause = w.now, r.device, r.began, r.lot, cause
     row.ok, row.wear, row.serial, row.product = int(cause == 0), r.wear, 0, -1
     if r.piece >= 0:
         row.serial, row.product = w.pc[r.piece].serial, w.pc[r.piece].product
@@ -678,7 +661,7 @@ def _log_cycle(w: World, s: int, cause: int) -> None:
         row.product = w.jb[r.job].product
     if r.device < 0:
         row.device = s
-    w.clock[CYCLE_N] += 1
+    w.cycle_n += 1
 
 
 # --- jobs ----------------------------------------------------------------------------------------
@@ -686,15 +669,15 @@ def _log_cycle(w: World, s: int, cause: int) -> None:
 def _material_at(w: World, j: int) -> int:
     """Instant from which the pieces of a job are there; NEVER while they are not made."""
     job = w.jb[j]
-    centers, at = len(w.ct), 0
+    centers, at = w.centers, 0
     for k in range(job.req_at, job.req_at + job.req_n):
         request = w.jr[k].request
         product = w.rq[request].product
-        need = w.rs[request * centers + job.center].taken + w.jr[k].quantity
+        need = w.rs[request, job.center].taken + w.jr[k].quantity
         for before in range(centers):
             if w.step_after[product, job.center, before] == 0:
                 continue
-            step = w.rs[request * centers + before]
+            step = w.rs[request, before]
             if step.done < need:
                 return NEVER
             at = max(at, step.ready)
@@ -705,7 +688,7 @@ def _material_at(w: World, j: int) -> int:
 def _pick(w: World, s: int) -> bool:
     """Start the best startable job of a unit: lowest priority number, planned start, arrival."""
     r = w.st[s]
-    now = w.clock[NOW]
+    now = w.now
     while True:
         best, soonest = -1, NEVER
         j = r.queue
@@ -757,20 +740,20 @@ def unlink(w: World, j: int) -> None:
 @kernel
 def _start_job(w: World, s: int, j: int) -> None:
     job = w.jb[j]
-    centers, use = len(w.ct), 0
+    centers, use = w.centers, 0
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
-        own = w.rs[row.request * centers + job.center]
+        own = w.rs[row.request, job.center]
         good, product = row.quantity, w.rq[row.request].product
         for before in range(centers):
             if w.step_after[product, job.center, before] == 1:
-                there = w.rs[row.request * centers + before].good - own.good_taken
+                there = w.rs[row.request, before].good - own.good_taken
                 good = min(good, max(0, there))
         row.use = good
         own.taken += row.quantity
         own.good_taken += good
         use += good
-    job.use, job.state, job.started = use, RUNNING, w.clock[NOW]
+    job.use, job.state, job.started = use, RUNNING, w.now
     unlink(w, j)
     _notice(w, JOB_STARTED, s, j)
     if use == 0:
@@ -807,7 +790,7 @@ def _finish_load(w: World, s: int) -> None:
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
         for piece in range(row.use):
-            u = uniform(w.clock[SEED], draws.SCRAP, row.request * 16 + job.center, piece)
+            u = uniform(w.seed, draws.SCRAP, row.request * 16 + job.center, piece)
             if u >= r.nok_p:
                 row.out += 1
             else:
@@ -820,11 +803,11 @@ def _finish_load(w: World, s: int) -> None:
 def end_job(w: World, j: int, state: int) -> None:
     """Close a job: its pieces are out of the step, and reach the next one after transport."""
     job = w.jb[j]
-    now, centers = w.clock[NOW], len(w.ct)
+    now, centers = w.now, w.centers
     job.state, job.ended = state, now
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
-        step = w.rs[row.request * centers + job.center]
+        step = w.rs[row.request, job.center]
         made = row.quantity if state == ENDED else min(row.out, row.quantity)
         step.done += made
         step.good += row.out
@@ -837,7 +820,7 @@ def end_job(w: World, j: int, state: int) -> None:
                 request.done_at = now
     _notice(w, JOB_ENDED, job.station, j)
     _send_agv(w, max(MS, w.ct[job.center].transport))
-    for s in range(len(w.st)):
+    for s in range(w.stations):
         r = w.st[s]
         if r.phase == WAIT and (r.kind == JOB or r.kind == LOAD) and r.queue >= 0:
             wake(w, s)
@@ -846,7 +829,7 @@ def end_job(w: World, j: int, state: int) -> None:
 @kernel
 def _is_last(w: World, request: int, center: int) -> bool:
     product = w.rq[request].product
-    for later in range(len(w.ct)):
+    for later in range(w.centers):
         if w.step_after[product, later, center] == 1:
             return False
     return True
@@ -865,11 +848,11 @@ def add_job(w: World, j: int) -> None:
 def abort_job(w: World, j: int) -> None:
     """End a job now; finished pieces stay finished, the rest can be ordered again."""
     job = w.jb[j]
-    centers = len(w.ct)
+    centers = w.centers
     s = job.station
     if job.state != RUNNING:
         unlink(w, j)
-        job.state, job.ended = ABORTED, w.clock[NOW]
+        job.state, job.ended = ABORTED, w.now
         wake(w, s)
         return
     r = w.st[s]
@@ -879,7 +862,7 @@ def abort_job(w: World, j: int) -> None:
     rest = made
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
-        own = w.rs[row.request * centers + job.center]
+        own = w.rs[row.request, job.center]
         keep = min(rest, row.use)
         rest -= keep
         own.taken -= row.quantity - keep
@@ -901,11 +884,11 @@ def abort_job(w: World, j: int) -> None:
 
 # --- stops from outside, calendar, transport -----------------------------------------------------
 @kernel
-def _pause(w: World, s: int) -> None:
+def pause(w: World, s: int) -> None:
     r = w.st[s]
     if r.paused == 0 and r.phase != WAIT and r.phase != DONE and w.position[s] >= 0:
         r.paused = 1
-        r.left = w.due[s] - w.clock[NOW]
+        r.left = w.due[s] - w.now
         clear_timer(w, s)
 
 
@@ -917,8 +900,8 @@ def _resume(w: World, s: int) -> None:
         return
     if r.paused == 1:
         r.paused = 0
-        set_timer(w, s, w.clock[NOW] + r.left)
-        r.ends = w.clock[NOW] + r.left + (r.remaining if r.phase != WORK or r.interrupt else 0)
+        set_timer(w, s, w.now + r.left)
+        r.ends = w.now + r.left + (r.remaining if r.phase != WORK or r.interrupt else 0)
     wake(w, s)
     show(w, s)
 
@@ -927,7 +910,7 @@ def _resume(w: World, s: int) -> None:
 def hold_device(w: World, d: int, reason: int, until: int) -> None:
     """Stop a device until an instant; a station stops with the device that serves it."""
     r = w.dv[d]
-    timer = len(w.st) + d
+    timer = w.stations + d
     if r.held > 0:
         set_timer(w, timer, max(until, w.due[timer]))
         return
@@ -939,7 +922,7 @@ def hold_device(w: World, d: int, reason: int, until: int) -> None:
         station.hold += 1
         if station.device == d:
             station.hold_reason = reason
-        _pause(w, r.station)
+        pause(w, r.station)
         show(w, r.station)
 
 
@@ -950,7 +933,7 @@ def release_device(w: World, d: int) -> None:
     if r.held == 0:
         return
     r.held = 0
-    clear_timer(w, len(w.st) + d)
+    clear_timer(w, w.stations + d)
     if r.station >= 0:
         station = w.st[r.station]
         station.hold -= 1
@@ -958,7 +941,7 @@ def release_device(w: World, d: int) -> None:
             station.hold_reason = 0
         _resume(w, r.station)
         show(w, r.station)
-    elif r.agv_until > w.clock[NOW] or r.klass == PLAIN_KLASS:
+    elif r.agv_until > w.now or r.klass == PLAIN_KLASS:
         _set_device(w, d, S_EXECUTE, R_NONE)
     else:
         _set_device(w, d, S_IDLE, R_NO_JOB)
@@ -978,20 +961,20 @@ def repair_device(w: World, d: int) -> None:
 def _back_to_work(w: World, s: int) -> None:
     r = w.st[s]
     r.phase, r.interrupt = WORK, 0
-    r.ends = w.clock[NOW] + r.remaining
+    r.ends = w.now + r.remaining
     set_timer(w, s, r.ends)
     show(w, s)
 
 
 @kernel
 def _send_agv(w: World, length: int) -> None:
-    now = w.clock[NOW]
-    for a in range(len(w.agvs)):
+    now = w.now
+    for a in range(w.agv_n):
         r = w.dv[w.agvs[a]]
         if r.agv_until <= now and r.held == 0:
             r.agv_until = now + length
             _set_device(w, w.agvs[a], S_EXECUTE, R_NONE)
-            set_timer(w, len(w.st) + len(w.dv) + len(w.ct) + a, r.agv_until)
+            set_timer(w, w.stations + w.devices + w.centers + a, r.agv_until)
             return
 
 
@@ -1002,16 +985,16 @@ def turn_calendar(w: World, c: int) -> None:
     center.closed = 1 - center.closed
     center.cal_at += 1
     if center.cal_at < center.cal_end:
-        set_timer(w, len(w.st) + len(w.dv) + c, w.edges[center.cal_at])
+        set_timer(w, w.stations + w.devices + c, w.edges[center.cal_at])
     if center.closed == 0:
         center.shift += 1
-    for s in range(len(w.st)):
+    for s in range(w.stations):
         r = w.st[s]
         if r.center != c:
             continue
         if center.closed == 1:
             if r.phase == SETUP:
-                _pause(w, s)
+                pause(w, s)
         else:
             if r.operators > 0 and r.device >= 0:
                 _maybe_absent(w, s, center.shift)
@@ -1022,16 +1005,16 @@ def turn_calendar(w: World, c: int) -> None:
 
 @kernel
 def _maybe_absent(w: World, s: int, shift: int) -> None:
-    seed = w.clock[SEED]
-    if uniform(seed, draws.ABSENT, s, shift) < w.physics[P_ABSENT]:
+    seed = w.seed
+    if uniform(seed, draws.ABSENT, s, shift) < w.p_absent:
         share = 0.5 + uniform(seed, draws.ABSENT_S, s, shift)
-        until = w.clock[NOW] + _ns(w.physics[P_ABSENT_S] * share)
+        until = w.now + _ns(w.p_absent_s * share)
         hold_device(w, w.st[s].device, R_OPERATOR, until)
 
 
 @kernel
 def _fire(w: World, timer: int) -> None:
-    stations, devices, centers = len(w.st), len(w.dv), len(w.ct)
+    stations, devices, centers = w.stations, w.devices, w.centers
     if timer >= stations + devices + centers:
         d = w.agvs[timer - stations - devices - centers]
         _count_device(w, d, True)
@@ -1049,7 +1032,7 @@ def _fire(w: World, timer: int) -> None:
         elif phase == TOOL:
             r = w.st[timer]
             r.tools += 1
-            r.wear = 0.04 * uniform(w.clock[SEED], draws.TOOL, timer, -r.tools)
+            r.wear = 0.04 * uniform(w.seed, draws.TOOL, timer, -r.tools)
             r.phase = WAIT
             wake(w, timer)
         elif phase == SETUP:
@@ -1068,18 +1051,18 @@ def run(w: World, until: int, stop_at_notice: bool) -> int:
     """
     while True:
         settle(w)
-        if w.clock[LOGGING] == 1 and (
-            w.clock[LOG_N] > len(w.changes) - FULL_MARGIN
-            or w.clock[CYCLE_N] > len(w.cycles) - FULL_MARGIN
+        if w.logging == 1 and (
+            w.log_n > CHANGES - FULL_MARGIN
+            or w.cycle_n > CYCLES - FULL_MARGIN
         ):
             return LOG_FULL
-        if stop_at_notice and w.clock[NOTICE_N] > 0:
+        if stop_at_notice and w.notice_n > 0:
             return NOTICED
-        if w.clock[HEAP_N] == 0 or w.due[w.heap[0]] > until:
-            w.clock[NOW] = max(w.clock[NOW], until)
+        if w.heap_n == 0 or w.due[w.heap[0]] > until:
+            w.now = max(w.now, until)
             return REACHED
         timer = int(w.heap[0])
-        w.clock[NOW] = w.due[timer]
-        w.clock[EVENTS] += 1
+        w.now = w.due[timer]
+        w.events += 1
         clear_timer(w, timer)
         _fire(w, timer)

@@ -10,16 +10,16 @@ from asyncua import Node, Server, ua
 
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
 from workshop_brain.twin import jobs_nodeset
-from workshop_brain.twin.jobs_nodeset import JobStateNumber, ReturnStatus
-from workshop_brain.twin.sim import (
+from workshop_brain.twin.commands import (
     AbortJob,
     ClearJob,
     Command,
-    PlantSim,
     RevokeJob,
     StartJob,
     StoreJob,
 )
+from workshop_brain.twin.jobs_nodeset import JobStateNumber, ReturnStatus
+from workshop_brain.twin.sim import PlantSim
 from workshop_brain.units import NS_PER_H
 
 Apply = Callable[[Command], Awaitable[str]]

@@ -23,9 +23,10 @@ from workshop_brain.errors import SourceError
 from workshop_brain.model.signal import path_part
 from workshop_brain.model.state import StopReason
 from workshop_brain.twin import jobs_nodeset
+from workshop_brain.twin.commands import Command
 from workshop_brain.twin.opcua_jobs import Handshake, JobReceiver
 from workshop_brain.twin.record import NO_RECORD, Recorder
-from workshop_brain.twin.sim import Changes, Command, Field, PlantSim
+from workshop_brain.twin.sim import Changes, Field, PlantSim
 
 NAMESPACE = "urn:workshop-brain:twin"
 TAGS: dict[Field, tuple[str, ua.VariantType]] = {

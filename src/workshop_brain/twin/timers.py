@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.kernel import kernel
-from workshop_brain.twin.world import HEAP_N, NEVER, World
+from workshop_brain.twin.world import NEVER, World
 
 
 @kernel
@@ -33,7 +33,7 @@ def _rise(w: World, slot: int) -> None:
 
 @kernel
 def _sink(w: World, slot: int) -> None:
-    timer, size = w.heap[slot], w.clock[HEAP_N]
+    timer, size = w.heap[slot], w.heap_n
     while True:
         child = 2 * slot + 1
         if child >= size:
@@ -54,8 +54,8 @@ def set_timer(w: World, timer: int, at: int) -> None:
     earlier = at < w.due[timer]
     w.due[timer] = at
     if slot < 0:
-        slot = w.clock[HEAP_N]
-        w.clock[HEAP_N] += 1
+        slot = w.heap_n
+        w.heap_n += 1
         _place(w, slot, timer)
         _rise(w, slot)
     elif earlier:
@@ -72,8 +72,8 @@ def clear_timer(w: World, timer: int) -> None:
         return
     w.position[timer] = -1
     w.due[timer] = NEVER
-    w.clock[HEAP_N] -= 1
-    last = w.heap[w.clock[HEAP_N]]
+    w.heap_n -= 1
+    last = w.heap[w.heap_n]
     if last != timer:
         _place(w, slot, last)
         _rise(w, slot)

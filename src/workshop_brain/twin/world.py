@@ -1,10 +1,12 @@
-"""The simulated world as flat arrays: what the kernel of `des` reads and writes.
+"""The simulated world as one flat record: what the kernel of `des` reads and writes.
 
-Every record field has eight bytes, so records have no padding and their bytes are the whole truth
-(the fingerprint hashes them). Times are ns since the epoch; -1 stands for "none" in indices.
+One record of fixed size is passed by address, so kernels take it in a nanosecond (a tuple of arrays
+cost 13 us an event in reference counts) and compile once for all plants. Every field has eight
+bytes, so there is no padding and the bytes are the whole truth (the fingerprint hashes them).
+Times are ns since the epoch; -1 stands for "none" in indices.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +19,18 @@ WAIT, WORK, DONE, DOWN, MICRO, TOOL, SETUP = range(7)
 FLOW, JOB, LOAD, SOURCE = range(4)
 # roles of a station in quality: makes parts; tests for leaks; end-of-line test; repairs
 MAKE, LEAK, BENCH, REPAIR_PLACE = range(4)
-# job states, in the order of model.order.JobState at the receiver
+# job states at the receiver
 NOT_ALLOWED, ALLOWED, RUNNING, ENDED, ABORTED = range(5)
 # kinds of notices
 JOB_STARTED, JOB_ENDED, UNIT_DOWN, UNIT_UP, UNIT_FREE, CALENDAR = range(6)
-# cells of the clock
-NOW, HEAP_N, LOG_N, CYCLE_N, NOTICE_N, LOGGING, SERIAL, FREE_N, WAKE_N, EVENTS, PALLET, SEED, BURN, PIECES_OUT, PIECES_SCRAP, WAKE_AT, MISMATCH, ESCAPED, REWORKS, RETESTS = range(20)  # fmt: skip
-CLOCK_CELLS = 24
+
+# room in the record; a plant that needs more is refused by `layout`
+STATIONS, BUFFERS, RING, LINKS, DEVICES, AGVS = 256, 256, 1 << 15, 512, 512, 64
+CENTERS, PRODUCTS, FAMILIES, EDGES = 12, 64, 24, 1 << 14
+JOBS, JOB_REQUESTS, REQUESTS, PIECES = 1 << 16, 1 << 17, 1 << 15, 1 << 14
+CHANGES, CYCLES, NOTICES = 1 << 16, 1 << 15, 1 << 14
+TIMERS = STATIONS + DEVICES + CENTERS + AGVS
+REASONS = 13
 
 
 def _record(ints: str, floats: str = "") -> np.dtype[Any]:
@@ -37,10 +44,10 @@ STATION = _record(
     "cycle_s sigma mtbf_s mttr_s micro_p micro_s tool_life tool_s nok_p latent_p speed rise_c "
     "wear temp_c lot_factor",
 )
-BUFFER = _record("capacity count head first size user0 user1 maker0 maker1")
+BUFFER = _record("capacity count head first user0 user1 maker0 maker1")
 DEVICE = _record(
-    "state mode reason blocked starved processed defective infeed job serial station host held "
-    "klass agv_until"
+    "state mode reason blocked starved processed defective infeed job serial station held klass "
+    "agv_until"
 )
 JOB_ROW = _record(
     "state station center product family quantity use good scrap launched priority planned "
@@ -49,29 +56,123 @@ JOB_ROW = _record(
 JOB_REQUEST = _record("request quantity use out")
 REQUEST_STEP = _record("done good ready taken good_taken")
 REQUEST = _record("product quantity finished scrap done_at")
-CENTER = _record("closed first_unit last_unit transport cal_at cal_end kind shift setup_ns setups")
+CENTER = _record("closed transport cal_at cal_end kind shift setup_ns setups")
 PIECE = _record("serial job product number defect nok reworked born")
 CHANGE = _record("t device field", "value")
 CYCLE_ROW = _record("t device serial product began ok lot cause", "wear")
 NOTICE = _record("t kind station job")
 
+_COUNTERS = (
+    "now seed stations buffers devices centers agv_n announce_n jobs job_requests requests "
+    "heap_n log_n cycle_n notice_n logging serial free_n wake_at wake_n events pallet pieces_out "
+    "pieces_scrap mismatch escaped reworks retests"
+)
+_PHYSICS = (
+    "p_detect_leak p_detect_bench p_false p_unrepairable p_absent p_absent_s p_ambient p_sigma "
+    "p_lot_size p_pallet p_pallet_s p_temp_tau"
+)
+WORLD = np.dtype(
+    [(name, "i8") for name in _COUNTERS.split()]
+    + [(name, "f8") for name in _PHYSICS.split()]
+    + [
+        ("st", STATION, (STATIONS,)),
+        ("bf", BUFFER, (BUFFERS,)),
+        ("ring", "i8", (RING,)),
+        ("users", "i8", (LINKS,)),
+        ("makers", "i8", (LINKS,)),
+        ("dv", DEVICE, (DEVICES,)),
+        ("host_ptr", "i8", (STATIONS + 1,)),
+        ("hosted", "i8", (DEVICES,)),
+        ("agvs", "i8", (AGVS,)),
+        ("announce", "i8", (16,)),
+        ("jb", JOB_ROW, (JOBS,)),
+        ("jr", JOB_REQUEST, (JOB_REQUESTS,)),
+        ("rq", REQUEST, (REQUESTS,)),
+        ("rs", REQUEST_STEP, (REQUESTS, CENTERS)),
+        ("ct", CENTER, (CENTERS,)),
+        ("edges", "i8", (EDGES,)),
+        ("step_s", "f8", (PRODUCTS, CENTERS)),
+        ("step_family", "i8", (PRODUCTS, CENTERS)),
+        ("step_after", "i8", (PRODUCTS, CENTERS, CENTERS)),
+        ("setup", "i8", (CENTERS, FAMILIES, FAMILIES)),
+        ("pc", PIECE, (PIECES,)),
+        ("free", "i8", (PIECES,)),
+        ("wake", "i8", (STATIONS,)),
+        ("spent", "i8", (STATIONS, REASONS)),
+        ("due", "i8", (TIMERS,)),
+        ("heap", "i8", (TIMERS,)),
+        ("position", "i8", (TIMERS,)),
+        ("changes", CHANGE, (CHANGES,)),
+        ("cycles", CYCLE_ROW, (CYCLES,)),
+        ("notices", NOTICE, (NOTICES,)),
+    ]
+)
 
-class World(NamedTuple):
-    """All arrays of one simulated plant.
+
+class World(np.record):
+    """One simulated plant (a record of dtype WORLD; this class only names its fields).
 
     Attributes
     ----------
+    stations, buffers, devices, centers, agv_n, jobs, job_requests, requests
+        Rows in use of the arrays below.
     users, makers
         Stations behind and before each buffer, CSR by ``BUFFER.user0..user1`` and ``maker0..``.
-    spent : int64, (stations, 13) ns in each StopReason, NONE = executing
-    hosted : devices that follow a station, CSR by ``host_ptr``
-    step_s, step_family, step_after : by (product, center[, center])
-    setup : int64 ns by (center, from family, to family)
-    due, heap, position : the indexed heap of timers: stations, then devices, then centers, then
-        AGVs; each timer has one place, so nothing in it is ever out of date
+    host_ptr, hosted
+        Devices that follow a station, CSR.
+    announce
+        Buffers that are told of each piece launched on the main line.
+    rs
+        Progress by (request, center); ``step_*`` by (product, center[, center before]).
+    setup
+        ns by (center, from family, to family).
+    spent
+        ns by (station, StopReason), NONE = executing.
+    due, heap, position
+        Indexed heap of timers: stations, then devices, then centers, then AGVs; each timer has one
+        place, so nothing in it is ever out of date.
     """
 
-    clock: NDArray[np.int64]
+    now: int
+    seed: int
+    stations: int
+    buffers: int
+    devices: int
+    centers: int
+    agv_n: int
+    announce_n: int
+    jobs: int
+    job_requests: int
+    requests: int
+    heap_n: int
+    log_n: int
+    cycle_n: int
+    notice_n: int
+    logging: int
+    serial: int
+    free_n: int
+    wake_at: int
+    wake_n: int
+    events: int
+    pallet: int
+    pieces_out: int
+    pieces_scrap: int
+    mismatch: int
+    escaped: int
+    reworks: int
+    retests: int
+    p_detect_leak: float
+    p_detect_bench: float
+    p_false: float
+    p_unrepairable: float
+    p_absent: float
+    p_absent_s: float
+    p_ambient: float
+    p_sigma: float
+    p_lot_size: float
+    p_pallet: float
+    p_pallet_s: float
+    p_temp_tau: float
     st: NDArray[np.void]
     bf: NDArray[np.void]
     ring: NDArray[np.int64]
@@ -81,6 +182,7 @@ class World(NamedTuple):
     host_ptr: NDArray[np.int64]
     hosted: NDArray[np.int64]
     agvs: NDArray[np.int64]
+    announce: NDArray[np.int64]
     jb: NDArray[np.void]
     jr: NDArray[np.void]
     rq: NDArray[np.void]
@@ -93,13 +195,21 @@ class World(NamedTuple):
     setup: NDArray[np.int64]
     pc: NDArray[np.void]
     free: NDArray[np.int64]
-    announce: NDArray[np.int64]
     wake: NDArray[np.int64]
     spent: NDArray[np.int64]
     due: NDArray[np.int64]
     heap: NDArray[np.int64]
     position: NDArray[np.int64]
-    physics: NDArray[np.float64]
     changes: NDArray[np.void]
     cycles: NDArray[np.void]
     notices: NDArray[np.void]
+
+
+def new_world() -> World:
+    """An empty world: all zero, no timer set, every place for a piece free."""
+    w = cast(World, np.zeros(1, WORLD).view(np.recarray)[0])
+    w.due[:] = NEVER
+    w.position[:] = -1
+    w.free[:] = np.arange(PIECES - 1, -1, -1)
+    w.free_n = PIECES
+    return w

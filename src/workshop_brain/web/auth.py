@@ -1,7 +1,7 @@
 """Who may do what: users, sessions, one-time links, tickets, roles.
 
-Passwords are argon2 hashes; tokens are 256 random bits of which only SHA-256 is stored. A session
-is an HttpOnly, SameSite=Strict cookie or a bearer token. Sign-ins are audited, failed ones slowed.
+The records keep passwords as argon2 hashes and tokens as SHA-256 hashes. A session is an HttpOnly,
+SameSite=Strict cookie or a bearer token. Sign-ins are audited, failed ones are slowed down.
 """
 
 import asyncio
@@ -11,13 +11,11 @@ import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import argon2
-
-from workshop_brain.units import NS_PER_DAY, NS_PER_H, NS_PER_S
+from workshop_brain.units import NS_PER_H, NS_PER_S
 from workshop_brain.web.problem import Problem
 from workshop_brain.web.services import User, UserStore
 
@@ -25,8 +23,8 @@ log = logging.getLogger(__name__)
 
 ROLES = ("viewer", "operator", "planner", "admin")
 COOKIE = "brain_session"
-SESSION_NS = 7 * NS_PER_DAY
-LINK_NS = 7 * NS_PER_DAY
+SESSION_S = 7 * 86_400
+LINK_S = 7 * 86_400
 TICKET_NS = 30 * NS_PER_S
 PASSWORD_LEAST = 10
 FIRST_ADMIN = "admin"
@@ -47,7 +45,7 @@ def allows(role: str, needed: str) -> bool:
 
 
 def token_hash(token: str) -> str:
-    """What is stored of a token."""
+    """What is remembered of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -93,6 +91,15 @@ class _Tries:
         self._failed.pop(key, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Anybody:
+    """Who everybody is when sign-in is off."""
+
+    name: str = FIRST_ADMIN
+    role: str = "admin"
+    language: str = "en"
+
+
 class Auth:
     """Signs people and programs in and says who a token is."""
 
@@ -103,76 +110,85 @@ class Auth:
         self.audit = audit
         self.wall_ns = wall_ns
         self.open_to_all = open_to_all
-        self._hasher = argon2.PasswordHasher()
-        self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
         self._hashing = asyncio.Semaphore(2)
         self._tries = _Tries()
         self._known: OrderedDict[str, tuple[int, User | None]] = OrderedDict()
         self._tickets: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     def first_link(self) -> str | None:
-        """A one-time token for the first administrator, while no admin has a password."""
-        if self.open_to_all:
+        """A one-time token for the first administrator; None once there is one."""
+        if self.open_to_all or any(u.role == "admin" for u in self.users.users()):
             return None
-        admins = [u for u in self.users.users() if u.role == "admin" and not u.disabled]
-        if any(u.password_hash for u in admins):
-            return None
-        if not admins:
-            self.users.put_user(User(name=FIRST_ADMIN, role="admin"))
-        return self.new_link(admins[0].name if admins else FIRST_ADMIN)
+        return self.new_link(FIRST_ADMIN, "admin")
 
-    def new_link(self, user: str) -> str:
-        """A one-time sign-in token for a user, good for a week."""
-        token = secrets.token_urlsafe(32)
-        self.users.put_link(token_hash(token), user, self.wall_ns() + LINK_NS)
-        return token
+    def new_link(self, user: str, role: str) -> str:
+        """A one-time token that signs in once as ``user``, good for a week.
+
+        A new user gets ``role``; one who exists keeps his.
+        """
+        return self.users.add_link(role=role, now_ns=self.wall_ns(), ttl_s=LINK_S, user=user)
 
     async def login(self, name: str, password: str, peer: str) -> tuple[str, User]:
         """Session token and user for a password; Problem 401, or 429 after too many tries."""
+        user = await self.verify(name, password, peer)
+        self.audit("sign_in", self.wall_ns(), user=name, peer=peer)
+        return self.new_session(user.name), user
+
+    async def verify(self, name: str, password: str, peer: str) -> User:
+        """The user whose password this is; Problem 401, or 429 after too many tries."""
         now, keys = self.wall_ns(), (f"{peer} {name.casefold()}", f"{peer} *", f"* {name}")
         waits = [self._tries.wait_s(key, now) for key in keys]
         wait = max(waits[0], waits[1] // 4, waits[2] // 4)
         if wait > 0:
             raise Problem(429, "web.too_many_tries", {"Retry-After": str(wait)}, seconds=wait)
-        user = self.users.user(name)
-        stored = user.password_hash if user and not user.disabled else ""
-        good = await self._verify(stored or self._nobody, password)
-        if user is None or not stored or not good:
+        async with self._hashing:
+            user = await asyncio.to_thread(self.users.check_password, name, password)
+        if user is None:
             for key in keys:
                 self._tries.failed(key, now)
             self.audit("sign_in_failed", now, user=name, peer=peer)
             raise Problem(401, "web.wrong_password")
         for key in keys:
             self._tries.forget(key)
-        self.audit("sign_in", now, user=name, peer=peer)
-        return self.new_session(user.name), user
+        return user
 
     async def link(self, token: str, password: str | None, peer: str) -> tuple[str, User]:
-        """Session token and user for a one-time link, which also sets a password if given."""
+        """Session token and user for a one-time link, whose user is made if he is new.
+
+        A new user needs a password; one who exists may set one. Problem 401 for a bad link.
+        """
         if password is not None:
             self.check_password(password)
         now = self.wall_ns()
-        name = self.users.take_link(token_hash(token), now)
-        user = self.users.user(name) if name else None
-        if user is None or user.disabled:
+        link = self.users.use_link(token, now_ns=now)
+        if link is None:
             self.audit("link_failed", now, peer=peer)
             raise Problem(401, "web.bad_link")
-        if password is not None:
-            user = await self.set_password(user, password)
+        user = self.users.user(link.user)
+        if user is None and password is None:
+            # Nothing was done with the link: hand it out again rather than lock him out.
+            raise Problem(
+                422, "web.password_needed", user=link.user, link=self.new_link(link.user, link.role)
+            )
+        if user is None and password is not None:
+            async with self._hashing:
+                user = await asyncio.to_thread(
+                    self.users.add_user, link.user, password, str(link.role)
+                )
+        elif user is not None and password is not None:
+            await self.set_password(user.name, password)
+        assert user is not None
         self.audit("sign_in_by_link", now, user=user.name, peer=peer)
         return self.new_session(user.name), user
 
-    def new_session(self, user: str, lasts_ns: int = SESSION_NS) -> str:
+    def new_session(self, user: str, lasts_s: float = SESSION_S) -> str:
         """A fresh session token of a user."""
-        token = secrets.token_urlsafe(32)
-        self.users.put_session(token_hash(token), user, self.wall_ns() + lasts_ns)
-        return token
+        return self.users.open_session(user, now_ns=self.wall_ns(), ttl_s=lasts_s)
 
     def logout(self, token: str) -> None:
         """End a session."""
-        hashed = token_hash(token)
-        self.users.delete_session(hashed)
-        self._known.pop(hashed, None)
+        self.users.close_session(token)
+        self._known.pop(token_hash(token), None)
 
     def forget(self) -> None:
         """Look everybody up again: users changed."""
@@ -181,17 +197,14 @@ class Auth:
     def identify(self, token: str) -> User | None:
         """The user of a session token, looked up at most every 5 s; None when there is none."""
         if self.open_to_all:
-            return User(name=FIRST_ADMIN, role="admin")
-        if not token:
+            return _Anybody()
+        if not token or len(token) > 200:
             return None
         now, hashed = self.wall_ns(), token_hash(token)
         at, user = self._known.get(hashed, (0, None))
         if at and 0 <= now - at < _CACHE_NS:
             return user
-        name = self.users.session_user(hashed, now)
-        user = self.users.user(name) if name else None
-        if user is not None and user.disabled:
-            user = None
+        user = self.users.session(token, now_ns=now)
         self._known[hashed] = (now, user)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
@@ -211,31 +224,17 @@ class Auth:
         return self.current(name) if until > self.wall_ns() else None
 
     def current(self, name: str) -> User | None:
-        """A user by name, as he is now; None when gone or disabled."""
-        if self.open_to_all:
-            return User(name=FIRST_ADMIN, role="admin")
-        user = self.users.user(name)
-        return None if user is None or user.disabled else user
+        """A user by name, as he is now; None when gone."""
+        return _Anybody() if self.open_to_all else self.users.user(name)
 
     def check_password(self, password: str) -> None:
         """Problem 422 for a password that is too short."""
         if len(password) < PASSWORD_LEAST:
             raise Problem(422, "web.password_short", least=PASSWORD_LEAST)
 
-    async def set_password(self, user: User, password: str) -> User:
+    async def set_password(self, user: str, password: str) -> None:
         """Store a new password; all sessions of the user end."""
         self.check_password(password)
         async with self._hashing:
-            hashed = await asyncio.to_thread(self._hasher.hash, password)
-        changed = replace(user, password_hash=hashed)
-        self.users.put_user(changed)
-        self.users.delete_sessions_of(user.name)
+            await asyncio.to_thread(self.users.set_password, user, password)
         self.forget()
-        return changed
-
-    async def _verify(self, stored: str, password: str) -> bool:
-        async with self._hashing:
-            try:
-                return await asyncio.to_thread(self._hasher.verify, stored, password)
-            except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-                return False

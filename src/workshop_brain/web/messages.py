@@ -53,6 +53,10 @@ WEB: dict[str, tuple[str, str]] = {
         "{user} is the last administrator and must stay one.",
         "{user} 是最后一名管理员,不能更改。",
     ),
+    "web.password_needed": (
+        "{user} is new and needs a password; the link still works: {link}",
+        "{user} 是新用户,需要设置密码;链接仍然有效:{link}",
+    ),
     "web.password_short": (
         "A password needs at least {least} characters.",
         "密码至少需要 {least} 个字符。",
@@ -61,6 +65,18 @@ WEB: dict[str, tuple[str, str]] = {
     "web.internal": (
         "Something went wrong inside; the log has it under {reference}.",
         "系统内部错误,日志编号 {reference}。",
+    ),
+    "alarm.breakdown": ("{unit} has broken down.", "{unit} 发生故障。"),
+    "alarm.quality_stop": ("{unit} stands for a quality problem.", "{unit} 因质量问题停机。"),
+    "alarm.no_operator": ("{unit} has no operator.", "{unit} 缺少操作员。"),
+    "alarm.code": ("{unit} reports alarm {code}.", "{unit} 报警代码 {code}。"),
+    "alarm.source_lost": (
+        "Source {source} does not answer; its data is stale.",
+        "数据源 {source} 无响应,其数据已过时。",
+    ),
+    "web.no_mcp": (
+        "The MCP server needs the extra mcp: pip install workshop-brain[mcp].",
+        "MCP 服务需要安装扩展 mcp:pip install workshop-brain[mcp]。",
     ),
     "web.no_front_end": (
         "The screens were not built. Run make build (needs node), or install a released wheel. "

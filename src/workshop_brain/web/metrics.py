@@ -1,9 +1,10 @@
 """``/metrics``: the brain's own health in the Prometheus text format."""
 
+import os
+import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
-
-import psutil
 
 from workshop_brain.web.live_hub import LiveHub
 from workshop_brain.web.services import Services
@@ -16,8 +17,6 @@ def metrics(services: Services, hub: LiveHub) -> str:
     """All metrics as text, one family after the other."""
     wall, live = services.clock.wall_ns(), services.watch.live
     sources = services.sources()
-    process = psutil.Process()
-    times = process.cpu_times()
     lines: list[str] = []
 
     def family(name: str, kind: str, text: str, rows: Iterable[tuple[str, Any]]) -> None:
@@ -56,11 +55,19 @@ def metrics(services: Services, hub: LiveHub) -> str:
     family("alarms", "gauge", "Active alarms.", [("", len(services.watch.alarms))])
     family("live_clients", "gauge", "Screens with a live connection.", [("", hub.clients)])
     family("live_frames_total", "counter", "Frames encoded.", [("", hub.frames)])
-    cpu = times.user + times.system
+    cpu = time.process_time()
     family("process_cpu_seconds_total", "counter", "CPU time of the brain.", [("", cpu)])
-    rss = process.memory_info().rss
-    family("process_resident_bytes", "gauge", "Resident memory of the brain.", [("", rss)])
+    memory = [("", _resident_bytes())]
+    family("process_resident_bytes", "gauge", "Resident memory of the brain.", memory)
     return "\n".join(lines) + "\n"
+
+
+def _resident_bytes() -> int | None:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _labels(**labels: str) -> str:

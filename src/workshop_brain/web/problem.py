@@ -6,7 +6,9 @@ from typing import Any
 class Problem(Exception):
     """Ends a request with ``{error: {id, message, params}}``."""
 
-    def __init__(self, status: int, id: str, headers: dict[str, str] | None = None, **params: Any):
+    def __init__(
+        self, status: int, id: str, headers: dict[str, str] | None = None, /, **params: Any
+    ) -> None:
         super().__init__(id)
         self.status = status
         self.id = id

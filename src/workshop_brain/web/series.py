@@ -83,7 +83,7 @@ def as_json(
         path_column = path_column.cast(pa.string())
     series = []
     for path in paths:
-        part = table.filter(pc.equal(path_column, path))
+        part = table.filter(pc.equal(path_column, pa.scalar(path)))
         unit, kind = describe(path)
         entry: dict[str, Any] = {"path": path, "unit": unit, "kind": kind.name.lower()}
         times = part.column("time_ns").cast(pa.int64()).to_numpy(zero_copy_only=False)

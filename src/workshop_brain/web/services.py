@@ -16,9 +16,11 @@ from workshop_brain.live.table import LiveTable
 from workshop_brain.live.units import UnitTable
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event
+from workshop_brain.model.order import WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.ports import Clock
 from workshop_brain.production.flow import Layout
+from workshop_brain.web.events import EventFeed
 
 
 class HistorianReader(Protocol):
@@ -79,8 +81,8 @@ class DeciderView(Protocol):
 class OrdersDesk(Protocol):
     """Takes orders in; told to the decision loop by the implementation. May be coroutines."""
 
-    def add(self, order: dict[str, Any], user: str) -> Any:
-        """Add one order ``{id, product, quantity, due_ns, release_ns, priority}``."""
+    def add(self, request: WorkRequest, user: str) -> Any:
+        """Add one order; OrderError when its id is taken."""
         ...
 
     def import_file(self, name: str, content: bytes, user: str) -> Any:
@@ -99,32 +101,45 @@ class WorkListView(Protocol):
     def confirm(self, job: str, user: str, good: int | None, scrap: int | None) -> Any: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Protocol):
     """Somebody who may sign in; ``role`` is viewer, operator, planner or admin."""
 
-    name: str
-    role: str
-    language: str = "en"
-    password_hash: str = ""
-    disabled: bool = False
+    @property
+    def name(self) -> str: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def language(self) -> str: ...
+
+
+class Link(Protocol):
+    """What a one-time link stands for: a user, and the role he gets if he is new."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def role(self) -> str: ...
 
 
 class UserStore(Protocol):
-    """Users, sessions and one-time links; tokens come hashed, times are wall ns."""
+    """Users, sessions and one-time links: see ``store.records.Records``. Times are wall ns.
 
-    def users(self) -> list[User]: ...
+    ValueError says what is not acceptable.
+    """
+
+    def users(self) -> Sequence[User]: ...
     def user(self, name: str) -> User | None: ...
-    def put_user(self, user: User) -> None: ...
-    def delete_user(self, name: str) -> None: ...
-    def put_session(self, token_hash: str, user: str, expires_ns: int) -> None: ...
-    def session_user(self, token_hash: str, now_ns: int) -> str | None: ...
-    def delete_session(self, token_hash: str) -> None: ...
-    def delete_sessions_of(self, user: str) -> None: ...
-    def put_link(self, token_hash: str, user: str, expires_ns: int) -> None: ...
-    def take_link(self, token_hash: str, now_ns: int) -> str | None:
-        """User of a link that is still good, which is used up by this call."""
-        ...
+    def add_user(self, name: str, password: str, role: str, *, language: str = "en") -> User: ...
+    def check_password(self, name: str, password: str) -> User | None: ...
+    def set_password(self, name: str, password: str) -> None: ...
+    def set_role(self, name: str, role: str) -> None: ...
+    def set_language(self, name: str, language: str) -> None: ...
+    def remove_user(self, name: str) -> None: ...
+    def open_session(self, user_name: str, *, now_ns: int, ttl_s: float) -> str: ...
+    def session(self, token: str, *, now_ns: int) -> User | None: ...
+    def close_session(self, token: str) -> None: ...
+    def add_link(self, *, role: str, now_ns: int, ttl_s: float, user: str = "admin") -> str: ...
+    def use_link(self, token: str, *, now_ns: int) -> Link | None: ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -133,6 +148,8 @@ class Services:
 
     Attributes
     ----------
+    feed
+        Where ``app`` publishes events for the screens.
     sources
         Status of every source: ``[{id, protocol, state, since_ns, rate, age_s, gaps}]``.
     loopback
@@ -156,6 +173,7 @@ class Services:
     sources: Callable[[], list[dict[str, Any]]]
     version: str = ""
     simulated: bool = False
+    feed: EventFeed = field(default_factory=EventFeed)
     plant_rate: Callable[[], float] = field(default=lambda: 1.0)
     loopback: bool = True
     hosts: tuple[str, ...] = ()

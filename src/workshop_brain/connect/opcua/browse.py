@@ -129,7 +129,7 @@ async def _walk(
                     seen.add(node)
                     entry = (node, (*names, name))
                     following.append(entry)
-                    if child.NodeClass_ == ua.NodeClass.Variable:
+                    if child.NodeClass == ua.NodeClass.Variable:
                         variables.append(entry)
         frontier = following
     return variables, properties
@@ -296,4 +296,3 @@ def _description(node: ua.NodeId) -> ua.BrowseDescription:
 
 def _parts(rows: Sequence[T], step: int) -> list[Sequence[T]]:
     return [rows[at : at + step] for at in range(0, len(rows), step)]
-

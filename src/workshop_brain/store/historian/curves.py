@@ -138,9 +138,7 @@ def _curve(table: pa.Table, row: int) -> Curve:
         program=table.column("program")[row].as_py(),
         step=table.column("step")[row].as_py(),
         time_ns=table.column("time_ns")[row].as_py(),
-        channels=_split(
-            table.column("names")[row].as_py(), values.values.to_numpy()[start:stop]
-        ),
+        channels=_split(table.column("names")[row].as_py(), values.values.to_numpy()[start:stop]),
     )
 
 

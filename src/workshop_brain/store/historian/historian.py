@@ -160,9 +160,7 @@ class Historian:
             self._replay(frame)
         self._durable_seqs = dict(self._seqs)
         self._unsynced: dict[tuple[str, int], int] = {}
-        self._wal = wal.LogWriter(
-            self._directory / "wal", position=position, last=recovery.last
-        )
+        self._wal = wal.LogWriter(self._directory / "wal", position=position, last=recovery.last)
 
     def _replay(self, frame: wal.Frame) -> None:
         body = wal.read_body(frame)
@@ -304,9 +302,7 @@ class Historian:
             if seq <= self._seqs.get((source, session), 0):
                 return self._wal.position
             table = self._room(len(samples))
-            parts = pack_samples(
-                table.stage(samples), source=source, session=session, seq=seq
-            )
+            parts = pack_samples(table.stage(samples), source=source, session=session, seq=seq)
             position = self._wal.append(wal.SAMPLES, parts)
             table.show(len(samples), position)
             self._appended += len(samples)
@@ -387,7 +383,7 @@ class Historian:
                 pause = 1.0
             except _Stopped:
                 return
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the edge of this task
                 _log.exception("sealing failed; tried again in %.0f s", pause)
                 with self._changed:
                     self._fault = f"{type(error).__name__}: {error}"

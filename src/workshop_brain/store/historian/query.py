@@ -7,6 +7,7 @@ has gone since (compaction, retention), the caller takes a new snapshot and read
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 
@@ -109,8 +110,8 @@ def read_rows(
             continue
         opened = files.get(segment)
         runs = opened.runs.select(ids, from_ns, to_ns)
-        for part in read_runs(opened.file, opened.path, runs):
-            parts.append(_within(part, from_ns, to_ns))
+        pieces = read_runs(opened.file, opened.path, runs)
+        parts += [_within(piece, from_ns, to_ns) for piece in pieces]
     parts += [_of_table(table, ids, from_ns, to_ns) for table in snapshot.tables]
     return _merge(concat([p for p in parts if len(p)]))
 
@@ -227,9 +228,7 @@ def _not_overlapping(
     return np.setdiff1d(ids, s[1:][is_dirty])
 
 
-def _of_table(
-    table: Samples, ids: NDArray[np.uint32], from_ns: int, to_ns: int
-) -> Samples:
+def _of_table(table: Samples, ids: NDArray[np.uint32], from_ns: int, to_ns: int) -> Samples:
     in_time = (table.time_ns >= from_ns) & (table.time_ns < to_ns)
     if len(ids) == 1:
         return take(table, np.flatnonzero((table.signal == ids[0]) & in_time))
@@ -281,9 +280,7 @@ def raw_table(
     )
 
 
-def bucket_table(
-    buckets: Buckets, ids: Sequence[int], signals: Sequence[SignalDef]
-) -> pa.Table:
+def bucket_table(buckets: Buckets, ids: Sequence[int], signals: Sequence[SignalDef]) -> pa.Table:
     """Aggregates as the public table; the values of text signals mean nothing and are null."""
     slot = _slots(buckets.key.astype(np.uint32), ids)
     order = np.argsort(slot, kind="stable")
@@ -312,7 +309,7 @@ def bucket_table(
 
 
 def _reorder(rows: Samples, ids: Sequence[int]) -> Samples:
-    if all(a < b for a, b in zip(ids, ids[1:], strict=False)):
+    if all(a < b for a, b in pairwise(ids)):
         return rows
     return take(rows, np.argsort(_slots(rows.signal, ids), kind="stable"))
 
@@ -324,7 +321,9 @@ def _slots(signal: NDArray[np.uint32], ids: Sequence[int]) -> NDArray[np.int64]:
 
 
 def _text_column(
-    value: NDArray[np.float64], is_text: NDArray[np.bool_], texts: Callable[[Sequence[int]], list[str]]
+    value: NDArray[np.float64],
+    is_text: NDArray[np.bool_],
+    texts: Callable[[Sequence[int]], list[str]],
 ) -> pa.Array:
     if not is_text.any():
         return pa.nulls(len(value), pa.string())
@@ -334,4 +333,3 @@ def _text_column(
     found, inverse = np.unique(codes, return_inverse=True)
     words = pa.array(texts(found.tolist()), pa.string())
     return words.take(pa.array(inverse, mask=~usable))
-

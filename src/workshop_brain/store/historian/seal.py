@@ -131,7 +131,9 @@ def compact(
         rid = catalog.next_id()
         short = f"rollups/date={date}/{width // 1_000_000_000}s/{rid:012d}.parquet"
         if (rolled := rollup.write(directory / short)) is not None:
-            row = _row(rid, rolled, short, date, level, epoch, positions, (0, 0), unit=id, width=width)
+            row = _row(
+                rid, rolled, short, date, level, epoch, positions, (0, 0), unit=id, width=width
+            )
             made.append((row, rolled))
     _sync_parents(directory, [segment.file for segment, _ in made])
     packed = [(segment, written.runs.pack()) for segment, written in made]
@@ -196,9 +198,7 @@ def _by_date(rows: Samples) -> Iterator[Samples]:
         return
     for value in days:
         mask = day == value
-        yield Samples(
-            rows.signal[mask], rows.time_ns[mask], rows.value[mask], rows.quality[mask]
-        )
+        yield Samples(rows.signal[mask], rows.time_ns[mask], rows.value[mask], rows.quality[mask])
 
 
 def _row(
@@ -288,8 +288,7 @@ def _blocks(directory: Path, catalog: Catalog, inputs: Sequence[Segment]) -> Ite
     """All rows of the inputs in blocks of whole signals, each in the order of the log."""
     files: list[_Input] = []
     try:
-        for segment in inputs:
-            files.append(_Input(directory, catalog, segment))
+        files.extend(_Input(directory, catalog, segment) for segment in inputs)
         counts = np.zeros(max(int(f.runs.signal[-1]) for f in files) + 1, np.int64)
         for file in files:
             np.add.at(counts, file.runs.signal, file.runs.rows)
@@ -311,5 +310,3 @@ def _ranges(counts: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         high = max(int(np.searchsorted(ends, done + GROUP_ROWS, side="right")), low + 1)
         yield low, high
         low = high
-
-

@@ -6,6 +6,7 @@ rows stand, so that a read decodes only the row groups it needs.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Runs:
                 column = column.view(np.uint8).reshape(len(self), -1).T
             parts.append(np.ascontiguousarray(column).tobytes())
         raw = b"".join(parts)
-        return len(self).to_bytes(4, "little") + _CODEC.compress(raw, asbytes=True)
+        return b"".join([len(self).to_bytes(4, "little"), _CODEC.compress(raw, asbytes=True)])
 
     @classmethod
     def unpack(cls, data: bytes) -> "Runs":
@@ -164,10 +165,8 @@ class SegmentWriter:
 
     def abandon(self) -> None:
         """Give the file up."""
-        try:
+        with suppress(OSError):
             self._writer.close()
-        except OSError:
-            pass
         self._path.unlink(missing_ok=True)
 
 
@@ -330,10 +329,8 @@ def decode_runs(group: Group, runs: Runs) -> Samples:
     if group.raw is not None and group.is_raw is not None:
         is_raw = group.is_raw[at]
         value[is_raw] = group.raw[at][is_raw]
-    if group.quality is None:
-        quality = np.zeros(len(signal), np.uint8)
-    else:
-        quality = group.quality[at]
+    none = np.zeros(len(signal), np.uint8)
+    quality = none if group.quality is None else group.quality[at]
     return Samples(signal, time, value, quality)
 
 

@@ -89,9 +89,7 @@ def run_starts(signal: U32, group_rows: int) -> I64:
 
 
 @kernel
-def scale_times(
-    starts: I64, time_ns: I64, ticks: I64
-) -> tuple[NDArray[np.int32], I64]:
+def scale_times(starts: I64, time_ns: I64, ticks: I64) -> tuple[NDArray[np.int32], I64]:
     """Per run the largest tick that divides all its times, and the times in that tick.
 
     ticks : int64[k], falling, the last one 1.

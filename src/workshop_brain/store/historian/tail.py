@@ -20,7 +20,7 @@ def pack_samples(samples: Samples, *, source: str, session: int, seq: int) -> li
     name = source.encode()
     head = _HEAD.pack(session, seq, len(samples), len(name)) + name
     columns = (samples.time_ns, samples.value, samples.signal, samples.quality)
-    return [head, *(memoryview(column).cast("B") for column in columns if len(column))]
+    return [head, *(column.data.cast("B") for column in columns if len(column))]
 
 
 def unpack_samples(body: memoryview) -> tuple[Samples, str, int, int]:
@@ -62,9 +62,8 @@ class LogTail:
                     self._curves[frame.position] = curve_files.unpack(body)[0]
                 else:
                     self._rows[frame.position] = unpack_samples(body)[0]
-        for frames in (self._rows, self._curves):
-            for position in [p for p in frames if p <= sealed]:
-                del frames[position]  # type: ignore[attr-defined]
+        self._rows = {p: rows for p, rows in self._rows.items() if p > sealed}
+        self._curves = {p: curve for p, curve in self._curves.items() if p > sealed}
         known = sorted([*self._rows, *self._curves])
         if known and known[0] != sealed + 1:
             self._ends.clear()

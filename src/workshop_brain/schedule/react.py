@@ -1,0 +1,436 @@
+"""What to do at once when something happens: candidates by masking, scored, checked, chosen.
+
+Operations that have started stay; those of the frozen zone stay unless the event itself delays
+them. Candidates: right-shift (same sequences, timed anew), re-route (only what the event hurts
+goes elsewhere) and re-dispatch by rules; each may be polished by a short local search. The best
+by the weighted objective, stability included, is taken once the independent checker agrees.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.errors import InfeasibleError, OrderError
+from workshop_brain.model.decision import Candidate
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.instance import job_rows
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, objective
+from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule
+from workshop_brain.schedule.search import polish
+from workshop_brain.schedule.structure import FAR, OpStatus, Problem
+from workshop_brain.schedule.timing import durations, right_shift
+from workshop_brain.schedule.verify import verify
+
+Ints = NDArray[np.int64]
+DEFAULT_REPAIR_S = 30 * 60
+"""Assumed length of a stop whose end nobody has told."""
+_STOPS = {EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT}
+_RETURNS = {EventKind.RESTORED, EventKind.OPERATOR_BACK}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """Answer to an event.
+
+    Attributes
+    ----------
+    problem
+        The problem after the event: use it for verify, diff, improve and the next event.
+    plan
+        The chosen plan, checked.
+    previous
+        The plan before the event, laid on ``problem`` (new operations at machine -1).
+    candidates, plans
+        What was considered, best first, with the plans in the same order.
+    chosen
+        Index into both.
+    """
+
+    problem: Problem
+    plan: Plan
+    previous: Plan
+    candidates: tuple[Candidate, ...]
+    plans: tuple[Plan, ...]
+    chosen: int
+    kpis: Kpis
+    react_ms: float
+
+
+def react(
+    problem: Problem,
+    plan: Plan,
+    event: Event | None,
+    *,
+    seed: int = 0,
+    frozen_s: int = 0,
+    weights: Weights = PLANT_WEIGHTS,
+    iterations: int = 300,
+) -> Reaction:
+    """A checked plan after an event, within milliseconds.
+
+    Parameters
+    ----------
+    plan
+        The plan in force, on ``problem``; operations at machine -1 are new and get placed.
+    event
+        Payload ``until_ns`` for stops and late material; ``job`` (document form) for a rush order
+        that ``problem`` does not hold yet; ``cancelled`` (request ids), ``due_ns`` and
+        ``priority`` (by request id) for changed orders; None: just bring the plan up to date.
+    frozen_s
+        Operations that start within this many seconds of the event keep machine and start.
+    iterations
+        Moves of the deterministic polish of the best candidate; 0 = none.
+
+    Raises
+    ------
+    InfeasibleError
+        No candidate passes the checker.
+    OrderError
+        The event names something the problem does not know.
+    """
+    begin = time.perf_counter()
+    problem, plan, hurt = apply_event(problem, plan, event, frozen_s)
+    plans = _candidates(problem, plan, hurt)
+    scored = sorted(
+        ((objective(problem, p, plan, weights), name, p) for name, p in plans),
+        key=lambda row: row[0].objective,
+    )
+    if iterations > 0 and scored:
+        better = polish(problem, scored[0][2], plan, weights, iterations, seed)
+        kpis = objective(problem, better, plan, weights)
+        if kpis.objective < scored[0][0].objective:
+            scored.insert(0, (kpis, f"{scored[0][1]}+search", better))
+    broken = ""
+    for chosen, (kpis, _, candidate) in enumerate(scored):
+        violations = verify(problem, candidate)
+        if not violations:
+            return Reaction(
+                problem=problem,
+                plan=candidate,
+                previous=plan,
+                candidates=tuple(
+                    Candidate(name=name, kpis=k.as_dict(), objective=k.objective)
+                    for k, name, _ in scored
+                ),
+                plans=tuple(p for _, _, p in scored),
+                chosen=chosen,
+                kpis=kpis,
+                react_ms=(time.perf_counter() - begin) * 1e3,
+            )
+        broken = f"{violations[0].kind}: {', '.join(violations[0].ops)} {violations[0].detail}"
+    raise InfeasibleError(f"no candidate passes the checker ({broken}); the last plan stays valid")
+
+
+def apply_event(
+    problem: Problem, plan: Plan, event: Event | None, frozen_s: int = 0
+) -> tuple[Problem, Plan, NDArray[np.bool_]]:
+    """Problem and plan as they stand after the event, and which operations it hurts directly.
+
+    Nothing is rebuilt: statuses, closed time, releases and weights are masked; a rush order
+    appends its columns.
+    """
+    t = problem.now if event is None else max(problem.now, problem.ticks(event.time_ns))
+    keep = _frozen(problem, plan, t, frozen_s)
+    problem = _started(problem, plan, t)
+    if event is not None:
+        problem, plan = _change(problem, plan, event, t)
+    keep = np.append(keep, np.zeros(problem.n_ops - len(keep), bool))
+    problem = _lock(problem, plan, keep)
+    hurt = (problem.op_status == OpStatus.FREE) & (plan.machine >= 0)
+    for m, low, high in problem.downs:
+        if high > t:
+            here = (plan.machine == m) & (plan.start < high) & (plan.end > low)
+            hurt = hurt & ~here
+    hurt = ~hurt & (problem.op_status == OpStatus.FREE) & (plan.machine >= 0)
+    return problem, plan, hurt
+
+
+def _frozen(problem: Problem, plan: Plan, t: int, frozen_s: int) -> NDArray[np.bool_]:
+    """Operations that should keep machine and start: locked before, or starting soon."""
+    ahead = plan.start >= max(t, problem.now)
+    soon = (problem.op_status == OpStatus.FREE) & ahead & (plan.start < t + frozen_s)
+    locked = (problem.op_status == OpStatus.LOCKED) & (problem.op_fixed_start >= t)
+    keep: NDArray[np.bool_] = (soon | locked) & (plan.machine >= 0)
+    return keep
+
+
+def _started(problem: Problem, plan: Plan, t: int) -> Problem:
+    """What the plan started between the problem's now and t has started, at t."""
+    free = problem.op_status == OpStatus.FREE
+    started = free & (plan.machine >= 0) & (plan.start >= problem.now) & (plan.start < t)
+    was_locked = problem.op_status == OpStatus.LOCKED
+    status = problem.op_status.copy()
+    machine, start = problem.op_fixed_machine.copy(), problem.op_fixed_start.copy()
+    begin, work = problem.op_fixed_from.copy(), problem.op_fixed_work.copy()
+    status[was_locked & (start < t)] = OpStatus.RUNNING
+    ops = np.flatnonzero(started)
+    status[ops] = OpStatus.RUNNING
+    machine[ops], start[ops], begin[ops] = plan.machine[ops], plan.start[ops], plan.start[ops]
+    work[ops] = durations(problem, ops, plan.machine)
+    running = status == OpStatus.RUNNING
+    status[running & (plan.end <= t) & (plan.machine >= 0)] = OpStatus.DONE
+    return problem.with_(
+        now=t,
+        op_status=status,
+        op_fixed_machine=machine,
+        op_fixed_start=start,
+        op_fixed_from=begin,
+        op_fixed_work=work,
+    )
+
+
+def _lock(problem: Problem, plan: Plan, keep: NDArray[np.bool_]) -> Problem:
+    """Lock what stays in the frozen zone: all that the event does not delay, closed under
+    predecessors and under what runs before on the machine."""
+    status = problem.op_status.copy()
+    machine, start = problem.op_fixed_machine.copy(), problem.op_fixed_start.copy()
+    begin, work = problem.op_fixed_from.copy(), problem.op_fixed_work.copy()
+    status[status == OpStatus.LOCKED] = OpStatus.FREE
+    keep = keep & (status == OpStatus.FREE)
+    machine[status == OpStatus.FREE] = -1
+    trial = problem.with_(op_status=status, op_fixed_machine=machine)
+    if not keep.any():
+        return trial
+    earliest = right_shift(trial, plan).start
+    free_on: dict[int, int] = {}
+    for o in np.flatnonzero((status == OpStatus.FREE) & (plan.machine >= 0) & ~keep).tolist():
+        m = int(plan.machine[o])
+        free_on[m] = min(free_on.get(m, FAR), int(plan.start[o]))
+    locked = []
+    for o in sorted(np.flatnonzero(keep).tolist(), key=lambda o: (int(plan.start[o]), o)):
+        m = int(plan.machine[o])
+        stays = earliest[o] <= plan.start[o] and free_on.get(m, FAR) > plan.start[o]
+        if stays and all(status[p] != OpStatus.FREE for p, _ in problem.preds(o)):
+            status[o] = OpStatus.LOCKED
+            locked.append(o)
+        else:
+            free_on[m] = min(free_on.get(m, FAR), int(plan.start[o]))
+    ops = np.array(locked, np.int64)
+    machine[ops], start[ops], begin[ops] = plan.machine[ops], plan.start[ops], plan.start[ops]
+    work[ops] = durations(problem, ops, plan.machine)
+    return problem.with_(
+        op_status=status,
+        op_fixed_machine=machine,
+        op_fixed_start=start,
+        op_fixed_from=begin,
+        op_fixed_work=work,
+    )
+
+
+def _index(lookup: Any, id: str, event: Event) -> int:
+    try:
+        return int(lookup(id))
+    except KeyError as error:
+        raise OrderError(f"event {event.kind.value}: {error.args[0]}") from None
+
+
+def _change(problem: Problem, plan: Plan, event: Event, t: int) -> tuple[Problem, Plan]:
+    payload = event.payload
+    until = t + DEFAULT_REPAIR_S
+    if payload.get("until_ns") is not None:
+        until = max(t + 1, problem.ticks(int(payload["until_ns"])))
+    if event.kind in _STOPS:
+        m = _index(problem.machine, event.path, event)
+        downs = tuple(d for d in problem.downs if d[2] > t and not (d[0] == m and d[1] == t))
+        return problem.with_(downs=(*_past(problem, t), *downs, (m, t, until))), plan
+    if event.kind in _RETURNS:
+        m = _index(problem.machine, event.path, event)
+        cut = ((d[0], d[1], min(d[2], t) if d[0] == m else d[2]) for d in problem.downs)
+        return problem.with_(downs=tuple(d for d in cut if d[2] > d[1])), plan
+    if event.kind is EventKind.LATE_MATERIAL:
+        job = _index(problem.job, event.path, event)
+        release = problem.op_release.copy()
+        release[_served(problem, job) & (problem.op_status == OpStatus.FREE)] = until
+        late = problem.with_(op_release=np.maximum(release, problem.op_release))
+        return late, plan
+    if event.kind is EventKind.LATE_FINISH:
+        o = _index(problem.op, str(payload.get("job", event.path)), event)
+        begin, work = problem.op_fixed_from.copy(), problem.op_fixed_work.copy()
+        status = problem.op_status.copy()
+        if status[o] in (OpStatus.RUNNING, OpStatus.DONE):
+            begin[o], work[o], status[o] = until, 0, OpStatus.RUNNING
+        return problem.with_(op_fixed_from=begin, op_fixed_work=work, op_status=status), plan
+    if event.kind is EventKind.RUSH_ORDER and "job" in payload:
+        return with_job(problem, payload["job"]), _longer(plan, len(payload["job"]["operations"]))
+    if event.kind is EventKind.ORDERS_CHANGED:
+        return _orders_changed(problem, plan, payload, event)
+    return problem, plan
+
+
+def _past(problem: Problem, t: int) -> tuple[tuple[int, int, int], ...]:
+    """Downs that are over; they explain the ends of what ran through them."""
+    return tuple(d for d in problem.downs if d[2] <= t)
+
+
+def _served(problem: Problem, job: int) -> NDArray[np.bool_]:
+    """Operations that serve a job: its own, and loads shared with it."""
+    served: NDArray[np.bool_] = problem.op_job == job
+    name = problem.job_ids[job]
+    for o, requests in enumerate(problem.op_requests):
+        if len(requests) > 1 and any(request == name for request, _ in requests):
+            served[o] = True
+    return served
+
+
+def _orders_changed(
+    problem: Problem, plan: Plan, payload: Mapping[str, Any], event: Event
+) -> tuple[Problem, Plan]:
+    """Cancelled orders leave; due dates and priorities change."""
+    due, weight = problem.job_due.copy(), problem.job_weight.copy()
+    for id, value in payload.get("due_ns", {}).items():
+        due[_index(problem.job, id, event)] = problem.ticks(int(value))
+    for id, value in payload.get("priority", {}).items():
+        weight[_index(problem.job, id, event)] = int(value)
+    status, machine = problem.op_status.copy(), plan.machine.copy()
+    gone = {str(id) for id in payload.get("cancelled", ())}
+    for id in gone:
+        job = _index(problem.job, id, event)
+        weight[job] = 0
+        for o in np.flatnonzero(_served(problem, job)).tolist():
+            others = [r for r, _ in problem.op_requests[o] if r not in gone]
+            if status[o] in (OpStatus.FREE, OpStatus.LOCKED) and not others:
+                status[o], machine[o] = OpStatus.CANCELLED, -1
+    changed = problem.with_(job_due=due, job_weight=weight, op_status=status)
+    return changed, Plan(
+        machine=machine, start=plan.start, end=plan.end, setup_start=plan.setup_start
+    )
+
+
+def _longer(plan: Plan, more: int) -> Plan:
+    """The plan with some more operations that are not planned yet."""
+    tail = np.full(more, -1, np.int64)
+    return Plan(
+        machine=np.append(plan.machine, tail),
+        start=np.append(plan.start, tail),
+        end=np.append(plan.end, tail),
+        setup_start=np.append(plan.setup_start, tail),
+    )
+
+
+def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
+    """The problem with one more job in document form; its operations come last."""
+    id = str(job.get("id"))
+    if id in problem.job_ids:
+        raise OrderError(f"rush order: job {id!r} is in the problem already")
+    try:
+        rows = job_rows(job, {name: m for m, name in enumerate(problem.machine_ids)})
+        family, release = int(job["family"]), int(job.get("release", problem.now))
+        due, weight = int(job.get("due", FAR)), int(job.get("weight", 1))
+    except (KeyError, TypeError, ValueError) as error:
+        raise OrderError(f"rush order: job {id!r} is incomplete: {error!r}") from error
+    n, k, j = problem.n_ops, len(rows), problem.n_jobs
+
+    def more(values: Ints, tail: Any) -> Ints:
+        return np.append(values, np.asarray(tail, np.int64))
+
+    def pointers(ptr: Ints, counts: list[int]) -> Ints:
+        return np.append(ptr, ptr[-1] + np.cumsum(counts, dtype=np.int64))
+
+    chain = [0] + [1] * (k - 1)
+    centers = [{int(problem.machine_work_center[m]) for m, _ in row} for row in rows]
+    return problem.with_(
+        op_job=more(problem.op_job, [j] * k),
+        op_family=more(problem.op_family, [family] * k),
+        op_work_center=more(
+            problem.op_work_center, [next(iter(c)) if len(c) == 1 else -1 for c in centers]
+        ),
+        op_release=more(problem.op_release, [release] * k),
+        op_tail=more(problem.op_tail, [0] * k),
+        op_status=more(problem.op_status, [int(OpStatus.FREE)] * k),
+        op_fixed_machine=more(problem.op_fixed_machine, [-1] * k),
+        op_fixed_start=more(problem.op_fixed_start, [-1] * k),
+        op_fixed_from=more(problem.op_fixed_from, [-1] * k),
+        op_fixed_work=more(problem.op_fixed_work, [0] * k),
+        op_quantity=more(problem.op_quantity, [1] * k),
+        op_capacity=more(problem.op_capacity, [0] * k),
+        op_order=more(problem.op_order, np.arange(n, n + k)),
+        alt_ptr=pointers(problem.alt_ptr, [len(row) for row in rows]),
+        alt_machine=more(problem.alt_machine, [m for row in rows for m, _ in row]),
+        alt_duration=more(problem.alt_duration, [d for row in rows for _, d in row]),
+        pred_ptr=pointers(problem.pred_ptr, chain),
+        pred_op=more(problem.pred_op, np.arange(n, n + k - 1)),
+        pred_lag=more(problem.pred_lag, [0] * (k - 1)),
+        succ_ptr=pointers(problem.succ_ptr, chain[::-1]),
+        succ_op=more(problem.succ_op, np.arange(n + 1, n + k)),
+        succ_lag=more(problem.succ_lag, [0] * (k - 1)),
+        job_release=more(problem.job_release, [release]),
+        job_due=more(problem.job_due, [due]),
+        job_weight=more(problem.job_weight, [weight]),
+        sink_ptr=pointers(problem.sink_ptr, [0] * (k - 1) + [1]),
+        sink_job=more(problem.sink_job, [j]),
+        job_sink_ptr=pointers(problem.job_sink_ptr, [1]),
+        job_sink_op=more(problem.job_sink_op, [n + k - 1]),
+        op_ids=(*problem.op_ids, *(f"{id}.{x}" for x in range(k))),
+        job_ids=(*problem.job_ids, id),
+        op_requests=(*problem.op_requests, *(((),) * k)),
+        op_product=(*problem.op_product, *(("",) * k)),
+        op_program=(*problem.op_program, *(("",) * k)),
+    )
+
+
+def _candidates(problem: Problem, plan: Plan, hurt: NDArray[np.bool_]) -> list[tuple[str, Plan]]:
+    new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
+    base = place(problem, plan, np.flatnonzero(new))
+    out: list[tuple[str, Plan]] = []
+
+    def attempt(name: str, make: Any) -> None:
+        try:
+            out.append((name, make()))
+        except InfeasibleError:
+            return
+
+    attempt("right_shift", lambda: right_shift(problem, base))
+    if hurt.any():
+        ops = np.flatnonzero(hurt)
+        attempt("reroute", lambda: right_shift(problem, place(problem, base, ops)))
+    dispatcher = Dispatcher(problem)
+    for k, params in enumerate(QUICK):
+        attempt(f"redispatch_{k + 1}", lambda params=params: dispatcher.plan(Rule.ATCS, params))
+    attempt("family_first", lambda: dispatcher.plan(Rule.FOREMAN, PLAIN))
+    attempt("due_first", lambda: dispatcher.plan(Rule.EDD, PLAIN))
+    return out
+
+
+def place(problem: Problem, plan: Plan, ops: Ints) -> Plan:
+    """The plan with some operations put where they would finish first, pushing others back.
+
+    Starts are keys for the sequences only; time it with ``right_shift`` afterwards.
+    """
+    machine, start, end = plan.machine.copy(), plan.start.copy(), plan.end.copy()
+    out = Plan(machine=machine, start=start, end=end, setup_start=plan.setup_start)
+    if not len(ops):
+        return out
+    machine[ops] = -1
+    rank = np.empty(problem.n_ops, np.int64)
+    rank[problem.op_order] = np.arange(problem.n_ops)
+    windows = list(zip(problem.closed_ptr[:-1], problem.closed_ptr[1:], strict=True))
+    for o in sorted(ops.tolist(), key=lambda o: int(rank[o])):
+        ready = max(int(problem.op_release[o]), problem.now)
+        for p, lag in problem.preds(o):
+            if machine[p] >= 0:
+                ready = max(ready, int(end[p]) + lag)
+        best = (FAR, 0, 0)
+        for m, work in problem.alternatives(o).items():
+            begin = ready
+            for k in range(*windows[m]):
+                if problem.closed_start[k] <= begin < problem.closed_end[k]:
+                    begin = int(problem.closed_end[k])
+            here = machine == m
+            busy = here & (start <= begin) & (end > begin)
+            begin = max(begin, int(end[busy].max()) if busy.any() else 0)
+            fixed = here & (problem.op_status != 0)
+            begin = max(begin, int(end[fixed].max()) if fixed.any() else 0)
+            earlier = here & (start < begin)
+            family = int(problem.machine_family[m])
+            if earlier.any():
+                latest = int(np.argmax(np.where(earlier, start, -FAR)))
+                family = int(problem.op_family[latest])
+            begin += problem.setup_between(m, family, int(problem.op_family[o]))
+            best = min(best, (begin + work, m, begin))
+        machine[o], start[o], end[o] = best[1], best[2], best[0]
+    return out

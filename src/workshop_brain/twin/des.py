@@ -669,12 +669,12 @@ def _log_cycle(w: World, s: int, cause: int) -> None:
 def _material_at(w: World, j: int) -> int:
     """Instant from which the pieces of a job are there; NEVER while they are not made."""
     job = w.jb[j]
-    centers, at = w.centers, 0
+    at = 0
     for k in range(job.req_at, job.req_at + job.req_n):
         request = w.jr[k].request
         product = w.rq[request].product
         need = w.rs[request, job.center].taken + w.jr[k].quantity
-        for before in range(centers):
+        for before in range(w.centers):
             if w.step_after[product, job.center, before] == 0:
                 continue
             step = w.rs[request, before]
@@ -740,12 +740,12 @@ def unlink(w: World, j: int) -> None:
 @kernel
 def _start_job(w: World, s: int, j: int) -> None:
     job = w.jb[j]
-    centers, use = w.centers, 0
+    use = 0
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
         own = w.rs[row.request, job.center]
         good, product = row.quantity, w.rq[row.request].product
-        for before in range(centers):
+        for before in range(w.centers):
             if w.step_after[product, job.center, before] == 1:
                 there = w.rs[row.request, before].good - own.good_taken
                 good = min(good, max(0, there))
@@ -803,7 +803,7 @@ def _finish_load(w: World, s: int) -> None:
 def end_job(w: World, j: int, state: int) -> None:
     """Close a job: its pieces are out of the step, and reach the next one after transport."""
     job = w.jb[j]
-    now, centers = w.now, w.centers
+    now = w.now
     job.state, job.ended = state, now
     for k in range(job.req_at, job.req_at + job.req_n):
         row = w.jr[k]
@@ -848,7 +848,6 @@ def add_job(w: World, j: int) -> None:
 def abort_job(w: World, j: int) -> None:
     """End a job now; finished pieces stay finished, the rest can be ordered again."""
     job = w.jb[j]
-    centers = w.centers
     s = job.station
     if job.state != RUNNING:
         unlink(w, j)

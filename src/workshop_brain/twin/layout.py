@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.errors import ConfigError
 from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.model.state import StopReason, UnitMode, UnitState
 from workshop_brain.twin import des, draws, world
@@ -26,13 +27,13 @@ from workshop_brain.twin.devices import (
 )
 from workshop_brain.twin.draws import uniform
 from workshop_brain.twin.scenario import Reliability, Scenario
-from workshop_brain.twin.world import NEVER, World
+from workshop_brain.twin.world import World, new_world
+from workshop_brain.units import NS_PER_S
 
-PIECES = 2048
 ANNOUNCE_PLACES = 1024
-LOG_ROWS, CYCLE_ROWS, NOTICE_ROWS = 1 << 16, 1 << 15, 1 << 14
-JOB_ROWS, REQUEST_ROWS = 1024, 512
 REPAIR_PLACES = 2
+HEAD = "st01"
+"""Station that launches the pieces of the line's jobs."""
 _PREFIX = ("sh", "df", "cl", "vb")
 CENTER_KINDS = {WorkCenterKind.MACHINING: 0, WorkCenterKind.BATCH: 1, WorkCenterKind.LINE: 2}
 
@@ -66,87 +67,64 @@ class Draft:
         return len(self.stations) - 1
 
 
-def build_world(
-    draft: Draft,
-    *,
-    seed: int,
-    now_ns: int,
-    devices: int,
-    pieces: int = PIECES,
-    logs: tuple[int, int, int] = (LOG_ROWS, CYCLE_ROWS, NOTICE_ROWS),
-) -> World:
-    """Arrays of a network of stations and buffers without plant data: no centers, no steps."""
-    st = np.zeros(len(draft.stations), world.STATION)
+def build_world(draft: Draft, *, seed: int, now_ns: int, pieces: int = world.PIECES) -> World:
+    """A world with a network of stations and buffers alone: no devices, no work centers.
+
+    ``pieces`` is the most pieces that may be in the network at once.
+    """
+    _check_room(len(draft.stations), world.STATIONS, "stations")
+    _check_room(len(draft.buffers), world.BUFFERS, "buffers")
+    _check_room(sum(draft.buffers), world.RING, "buffer places")
+    w = new_world()
+    w.now, w.seed, w.free_n = now_ns, seed, pieces
+    w.stations, w.buffers, w.announce_n = (
+        len(draft.stations), len(draft.buffers), len(draft.announce),
+    )  # fmt: skip
+    w.announce[: w.announce_n] = draft.announce
     for s, row in enumerate(draft.stations):
         for key, value in row.items():
-            st[key][s] = value
-    st["since"] = st["heated"] = now_ns
-    st["state"], st["reason"] = int(UnitState.SUSPENDED), int(StopReason.STARVED)
-    bf = np.zeros(len(draft.buffers), world.BUFFER)
-    bf["capacity"] = draft.buffers
-    bf["first"] = np.concatenate([[0], np.cumsum(draft.buffers)])[:-1] if draft.buffers else 0
-    users = _links(st, ("input", "second"), bf, "user0", "user1")
-    makers = _links(st, ("output", "reject"), bf, "maker0", "maker1")
-    clock = np.zeros(world.CLOCK_CELLS, np.int64)
-    clock[world.NOW], clock[world.SEED], clock[world.FREE_N] = now_ns, seed, pieces
-    timers = len(st) + devices
-    return World(
-        clock=clock,
-        st=st,
-        bf=bf,
-        ring=np.full(max(1, sum(draft.buffers)), -1, np.int64),
-        users=users,
-        makers=makers,
-        dv=np.zeros(devices, world.DEVICE),
-        host_ptr=np.zeros(len(st) + 1, np.int64),
-        hosted=np.zeros(0, np.int64),
-        agvs=np.zeros(0, np.int64),
-        jb=np.zeros(0, world.JOB_ROW),
-        jr=np.zeros(0, world.JOB_REQUEST),
-        rq=np.zeros(0, world.REQUEST),
-        rs=np.zeros(0, world.REQUEST_STEP),
-        ct=np.zeros(0, world.CENTER),
-        edges=np.zeros(0, np.int64),
-        step_s=np.zeros((0, 0)),
-        step_family=np.zeros((0, 0), np.int64),
-        step_after=np.zeros((0, 0, 0), np.int64),
-        setup=np.zeros((0, 0, 0), np.int64),
-        pc=np.zeros(pieces, world.PIECE),
-        free=np.arange(pieces - 1, -1, -1, dtype=np.int64),
-        announce=np.array(draft.announce, np.int64),
-        wake=np.zeros(len(st) + 1, np.int64),
-        spent=np.zeros((len(st), len(StopReason)), np.int64),
-        due=np.full(timers, NEVER, np.int64),
-        heap=np.zeros(timers, np.int64),
-        position=np.full(timers, -1, np.int64),
-        physics=_physics(Scenario()),
-        changes=np.zeros(logs[0], world.CHANGE),
-        cycles=np.zeros(logs[1], world.CYCLE_ROW),
-        notices=np.zeros(logs[2], world.NOTICE),
-    )
+            w.st[key][s] = value
+    w.st["since"] = w.st["heated"] = now_ns
+    w.st["state"], w.st["reason"] = int(UnitState.SUSPENDED), int(StopReason.STARVED)
+    first = 0
+    for b, places in enumerate(draft.buffers):
+        w.bf["capacity"][b], w.bf["first"][b] = places, first
+        first += places
+    _link(w, w.users, ("input", "second"), "user0", "user1")
+    _link(w, w.makers, ("output", "reject"), "maker0", "maker1")
+    _set_physics(w, Scenario())
+    return w
 
 
-def _links(
-    st: NDArray[np.void], fields: Sequence[str], bf: NDArray[np.void], first: str, last: str
-) -> NDArray[np.int64]:
+def _check_room(needed: int, room: int, what: str) -> None:
+    if needed > room:
+        raise ConfigError(
+            f"the plant needs {needed} {what} and the simulation has room for {room}; "
+            "make the plant smaller or raise the figure in twin/world.py"
+        )
+
+
+def _link(
+    w: World, links: NDArray[np.int64], fields: Sequence[str], first: str, last: str
+) -> None:
     """Stations linked to each buffer, in CSR by the buffer's ``first`` and ``last``."""
-    out: list[int] = []
-    for b in range(len(bf)):
-        bf[first][b] = len(out)
-        out += [s for s in range(len(st)) if any(st[f][s] == b for f in fields)]
-        bf[last][b] = len(out)
-    return np.array(out, np.int64)
+    n = 0
+    for b in range(w.buffers):
+        w.bf[first][b] = n
+        for s in range(w.stations):
+            if any(w.st[f][s] == b for f in fields):
+                links[n] = s
+                n += 1
+        w.bf[last][b] = n
 
 
-def _physics(scenario: Scenario) -> NDArray[np.float64]:
-    out = np.zeros(16)
-    out[des.P_DETECT_LEAK], out[des.P_DETECT_BENCH] = scenario.detect_leak, scenario.detect_bench
-    out[des.P_FALSE], out[des.P_UNREPAIRABLE] = scenario.retest_false, scenario.unrepairable
-    out[des.P_ABSENT], out[des.P_ABSENT_S] = scenario.absent_p, scenario.absent_s
-    out[des.P_AMBIENT], out[des.P_SIGMA] = scenario.ambient_c, scenario.cycle_sigma
-    out[des.P_LOT_SIZE], out[des.P_TEMP_TAU] = scenario.material_lot, 1800.0
-    out[des.P_PALLET], out[des.P_PALLET_S] = 12, 240.0
-    return out
+def _set_physics(w: World, scenario: Scenario) -> None:
+    w.p_detect_leak, w.p_detect_bench = scenario.detect_leak, scenario.detect_bench
+    w.p_false, w.p_unrepairable = scenario.retest_false, scenario.unrepairable
+    w.p_absent, w.p_absent_s = scenario.absent_p, scenario.absent_s
+    w.p_ambient, w.p_sigma = scenario.ambient_c, scenario.cycle_sigma
+    w.p_lot_size, w.p_temp_tau = scenario.material_lot, 1800.0
+    w.p_pallet, w.p_pallet_s = 12.0, 240.0
 
 
 def plant_world(
@@ -173,8 +151,11 @@ def plant_world(
                 operators=unit.operators,
                 **_numbers(ranges, len(draft.stations), scenario),
             )
-    empty = build_world(draft, seed=seed, now_ns=now_ns, devices=len(devices))
-    return _with_plant(empty, draft, plant, devices, scenario), draft.names
+    w = build_world(draft, seed=seed, now_ns=now_ns)
+    _set_physics(w, scenario)
+    _set_plant(w, plant)
+    _set_devices(w, draft, devices)
+    return w, draft.names
 
 
 def _numbers(ranges: Reliability, station: int, scenario: Scenario) -> dict[str, float]:
@@ -265,78 +246,56 @@ def _draw_line(draft: Draft, center: int, device: dict[str, int], scenario: Scen
         )  # fmt: skip
 
 
-def _with_plant(
-    w: World, draft: Draft, plant: Plant, devices: Sequence[Device], scenario: Scenario
-) -> World:
-    """Add work centers, routings, changeovers, devices and job tables."""
-    centers, products = len(plant.work_centers), len(plant.products)
-    families = max(len(c.families) for c in plant.work_centers)
-    ct = np.zeros(centers, world.CENTER)
-    setup = np.zeros((centers, families, families), np.int64)
+def _set_plant(w: World, plant: Plant) -> None:
+    """Work centers, routings and changeovers."""
+    _check_room(len(plant.work_centers), world.CENTERS, "work centers")
+    _check_room(len(plant.products), world.PRODUCTS, "products")
+    _check_room(max(len(c.families) for c in plant.work_centers), world.FAMILIES, "families")
+    w.centers = len(plant.work_centers)
     index = {c.id: k for k, c in enumerate(plant.work_centers)}
     for c, center in enumerate(plant.work_centers):
-        ct["transport"][c] = center.transport_s * 1_000_000_000
-        ct["kind"][c] = CENTER_KINDS[center.kind]
+        w.ct["transport"][c] = center.transport_s * NS_PER_S
+        w.ct["kind"][c] = CENTER_KINDS[center.kind]
         n = len(center.families)
-        setup[c, :n, :n] = np.array(center.setup_s, np.int64).reshape(n, n) * 1_000_000_000
-    step_s = np.zeros((products, centers))
-    step_family = np.full((products, centers), -1, np.int64)
-    step_after = np.zeros((products, centers, centers), np.int64)
+        w.setup[c, :n, :n] = np.array(center.setup_s, np.int64).reshape(n, n) * NS_PER_S
+    w.step_family[:] = -1
     for p, product in enumerate(plant.products):
         for step in product.routing:
             c = index[step.work_center]
-            step_s[p, c] = step.seconds
-            step_family[p, c] = plant.work_centers[c].families.index(step.family)
+            w.step_s[p, c] = step.seconds
+            w.step_family[p, c] = plant.work_centers[c].families.index(step.family)
             for before in step.after:
-                step_after[p, c, index[before]] = 1
-    dv, host_ptr, hosted = _device_rows(w, draft, devices)
-    agvs = np.array([d.index for d in devices if d.klass is DeviceClass.AGV], np.int64)
-    timers = len(w.st) + len(devices) + centers + len(agvs)
-    return w._replace(
-        ct=ct,
-        setup=setup,
-        step_s=step_s,
-        step_family=step_family,
-        step_after=step_after,
-        dv=dv,
-        host_ptr=host_ptr,
-        hosted=hosted,
-        agvs=agvs,
-        jb=np.zeros(JOB_ROWS, world.JOB_ROW),
-        jr=np.zeros(JOB_ROWS, world.JOB_REQUEST),
-        rq=np.zeros(REQUEST_ROWS, world.REQUEST),
-        rs=np.zeros(REQUEST_ROWS * centers, world.REQUEST_STEP),
-        due=np.full(timers, NEVER, np.int64),
-        heap=np.zeros(timers, np.int64),
-        position=np.full(timers, -1, np.int64),
-        physics=_physics(scenario),
-    )
+                w.step_after[p, c, index[before]] = 1
 
 
-def _device_rows(
-    w: World, draft: Draft, devices: Sequence[Device]
-) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
+def _set_devices(w: World, draft: Draft, devices: Sequence[Device]) -> None:
     """Device rows, and for each station the devices that follow it (CSR)."""
-    dv = np.zeros(len(devices), world.DEVICE)
-    dv["station"] = dv["job"] = dv["host"] = -1
+    _check_room(len(devices), world.DEVICES, "devices")
+    w.devices = len(devices)
+    dv = w.dv
+    dv["station"] = dv["job"] = -1
     dv["mode"] = int(UnitMode.PRODUCTION)
     dv["state"], dv["reason"] = int(UnitState.IDLE), int(StopReason.NO_JOB)
-    own = {int(w.st["device"][s]): s for s in range(len(w.st)) if w.st["device"][s] >= 0}
+    own = {int(w.st["device"][s]): s for s in range(w.stations) if w.st["device"][s] >= 0}
     names = {name: s for s, name in enumerate(draft.names)}
     mirrors = (DeviceClass.ROBOT, DeviceClass.CONVEYOR, DeviceClass.VISION)
     following: list[list[int]] = [[] for _ in draft.names]
     for d in devices:
+        row = dv[d.index]
         if d.index in own:
-            dv["station"][d.index] = own[d.index]
-        elif d.klass is DeviceClass.LINE and "st01" in names:
-            dv["station"][d.index], dv["klass"][d.index] = names["st01"], des.LINE_KLASS
-            following[names["st01"]].append(d.index)
+            row["station"] = own[d.index]
+        elif d.klass is DeviceClass.LINE and HEAD in names:
+            row["station"], row["klass"] = names[HEAD], des.LINE_KLASS
+            following[names[HEAD]].append(d.index)
         elif d.klass in mirrors:
-            dv["station"][d.index], dv["klass"][d.index] = names[d.host], des.MIRROR_KLASS
+            row["station"], row["klass"] = names[d.host], des.MIRROR_KLASS
             following[names[d.host]].append(d.index)
         elif d.klass is DeviceClass.UTILITY:
-            dv["state"][d.index], dv["reason"][d.index] = int(UnitState.EXECUTE), 0
+            row["state"], row["reason"] = int(UnitState.EXECUTE), int(StopReason.NONE)
         elif d.klass is DeviceClass.AGV:
-            dv["klass"][d.index] = des.MIRROR_KLASS
-    pointer = np.concatenate([[0], np.cumsum([len(f) for f in following])]).astype(np.int64)
-    return dv, pointer, np.array([d for f in following for d in f], np.int64)
+            row["klass"] = des.MIRROR_KLASS
+            w.agvs[w.agv_n] = d.index
+            w.agv_n += 1
+    flat = [d for f in following for d in f]
+    w.hosted[: len(flat)] = flat
+    w.host_ptr[1 : w.stations + 1] = np.cumsum([len(f) for f in following])

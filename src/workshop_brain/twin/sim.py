@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.errors import ConfigError
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
 from workshop_brain.model.plant import Plant, WorkCenter, WorkCenterKind
 from workshop_brain.model.state import StopReason
@@ -49,6 +50,10 @@ __all__ = [
 ]
 
 CALENDAR_DAYS = 40
+_HASHED = (
+    "now", "seed", "jobs", "job_requests", "requests", "heap_n", "serial", "free_n", "events",
+    "pallet", "pieces_out", "pieces_scrap", "escaped", "reworks", "retests",
+)  # fmt: skip
 _JOB_STATES = (
     JobState.NOT_ALLOWED_TO_START,
     JobState.ALLOWED_TO_START,
@@ -180,7 +185,6 @@ class PlantSim:
         self._centers = {c.id: k for k, c in enumerate(plant.work_centers)}
         self._products = {p.id: k for k, p in enumerate(plant.products)}
         self._by_path = {d.path: d.index for d in self.devices}
-        self._job_requests = 0
         self._kept: list[NDArray[np.void]] = []
         self._kept_cycles: list[NDArray[np.void]] = []
         self._bind()
@@ -191,13 +195,13 @@ class PlantSim:
         else:
             self._open_calendars(start_ns)
             self._refresh()
-        self._w.clock[world.LOGGING] = int(recording)
+        self._w.logging = int(recording)
 
     # --- time ------------------------------------------------------------------------------------
     @property
     def now_ns(self) -> int:
         """Plant time, ns since the epoch, UTC."""
-        return int(self._w.clock[world.NOW])
+        return int(self._w.now)
 
     def advance(self, until_ns: int) -> None:
         """Run all events up to and including ``until_ns``; an earlier instant does nothing."""
@@ -214,16 +218,16 @@ class PlantSim:
 
     def drain_notices(self) -> Notices:
         """Notices since the last drain, in time order."""
-        n = int(self._w.clock[world.NOTICE_N])
+        n = int(self._w.notice_n)
         rows = self._w.notices[:n].copy()
-        self._w.clock[world.NOTICE_N] = 0
+        self._w.notice_n = 0
         stations = rows["station"]
         device = np.where(stations >= 0, self._w.st["device"][stations], -1)
         return Notices(rows["t"].copy(), rows["kind"].copy(), device, rows["job"].copy())
 
     # --- arrays by device ------------------------------------------------------------------------
     def _bind(self) -> None:
-        dv = self._w.dv
+        dv = self._w.dv[: self._w.devices]
         self.state: NDArray[np.int64] = dv["state"]
         self.mode: NDArray[np.int64] = dv["mode"]
         self.stop_reason: NDArray[np.int64] = dv["reason"]
@@ -242,12 +246,12 @@ class PlantSim:
     @property
     def blocked(self) -> NDArray[np.bool_]:
         """Devices that wait for room behind them."""
-        return np.asarray(self._w.dv["blocked"] == 1)
+        return np.asarray(self._w.dv["blocked"][: self._w.devices] == 1)
 
     @property
     def starved(self) -> NDArray[np.bool_]:
         """Devices that wait for material."""
-        return np.asarray(self._w.dv["starved"] == 1)
+        return np.asarray(self._w.dv["starved"][: self._w.devices] == 1)
 
     @property
     def cycle_start_ns(self) -> NDArray[np.int64]:
@@ -290,16 +294,15 @@ class PlantSim:
 
     # --- logs ------------------------------------------------------------------------------------
     def _keep_logs(self) -> None:
-        clock = self._w.clock
-        self._kept.append(self._w.changes[: clock[world.LOG_N]].copy())
-        self._kept_cycles.append(self._w.cycles[: clock[world.CYCLE_N]].copy())
-        clock[world.LOG_N] = clock[world.CYCLE_N] = 0
+        self._kept.append(self._w.changes[: self._w.log_n].copy())
+        self._kept_cycles.append(self._w.cycles[: self._w.cycle_n].copy())
+        self._w.log_n = self._w.cycle_n = 0
 
     def drain_changes(self) -> Changes:
         """Changes since the last drain, in time order."""
-        n = int(self._w.clock[world.LOG_N])
+        n = int(self._w.log_n)
         rows = self._w.changes[:n].copy()
-        self._w.clock[world.LOG_N] = 0
+        self._w.log_n = 0
         if self._kept:
             rows = np.concatenate([*self._kept, rows])
             self._kept.clear()
@@ -315,9 +318,9 @@ class PlantSim:
 
     def drain_cycles(self) -> Cycles:
         """Finished cycles since the last drain, in order of their end."""
-        n = int(self._w.clock[world.CYCLE_N])
+        n = int(self._w.cycle_n)
         rows = self._w.cycles[:n].copy()
-        self._w.clock[world.CYCLE_N] = 0
+        self._w.cycle_n = 0
         if self._kept_cycles:
             rows = np.concatenate([*self._kept_cycles, rows])
             self._kept_cycles.clear()
@@ -345,7 +348,7 @@ class PlantSim:
     # --- commands --------------------------------------------------------------------------------
     def command(self, command: Command) -> str:
         """Apply a command at ``now_ns``; "" when it was accepted, else the reason of refusal."""
-        if self._w.clock[world.LOGGING]:
+        if self._w.logging:
             self._keep_logs()
         match command:
             case StoreJob(job, start):
@@ -418,20 +421,20 @@ class PlantSim:
         j, c = len(self._orders), self._centers[job.work_center]
         product = self._products[job.product]
         rows = [(self.request_row(id, product), pieces) for id, pieces in job.requests]
-        self._grow(j + 1, self._job_requests + len(rows))
         row = self._w.jb[j]
         row["state"], row["center"], row["product"] = world.NOT_ALLOWED, c, product
         row["station"] = self._w.dv["station"][self._by_path[job.equipment]]
         row["family"] = self._w.step_family[product, c]
         row["quantity"], row["priority"], row["planned"] = job.quantity, job.priority, job.start_ns
         row["next"], row["arrival"] = -1, j
-        row["req_at"], row["req_n"] = self._job_requests, len(rows)
+        row["req_at"], row["req_n"] = self._w.job_requests, len(rows)
         for request, pieces in rows:
-            entry = self._w.jr[self._job_requests]
+            entry = self._w.jr[self._w.job_requests]
             entry["request"], entry["quantity"] = request, pieces
-            self._job_requests += 1
+            self._w.job_requests += 1
         self._orders.append(job)
         self._jobs[job.id] = j
+        self._w.jobs = j + 1
         return j
 
     def request_row(self, id: str, product: int, quantity: int = 0) -> int:
@@ -440,21 +443,11 @@ class PlantSim:
         if row is None:
             row = len(self._requests)
             self._requests[id] = row
-            if row >= len(self._w.rq):
-                centers = len(self._w.ct)
-                self._w = self._w._replace(
-                    rq=_grown(self._w.rq, row + 1), rs=_grown(self._w.rs, (row + 1) * centers)
-                )
+            self._w.requests = row + 1
             self._w.rq["product"][row] = product
         if quantity:
             self._w.rq["quantity"][row] = quantity
         return row
-
-    def _grow(self, jobs: int, job_requests: int) -> None:
-        if jobs > len(self._w.jb):
-            self._w = self._w._replace(jb=_grown(self._w.jb, jobs))
-        if job_requests > len(self._w.jr):
-            self._w = self._w._replace(jr=_grown(self._w.jr, job_requests))
 
     def _change_job(self, command: Command, id: str) -> str:
         j = self._jobs.get(id)
@@ -534,7 +527,7 @@ class PlantSim:
         """Set every work center open or closed as its calendar says, with the edges to come."""
         self._calendar_end = now_ns + CALENDAR_DAYS * NS_PER_DAY
         edges: list[int] = []
-        timers = len(self._w.st) + len(self.devices)
+        timers = self._w.stations + len(self.devices)
         for c, center in enumerate(self.plant.work_centers):
             row = self._w.ct[c]
             closed, own = _edges(center, now_ns, self._calendar_end)
@@ -544,7 +537,12 @@ class PlantSim:
             des.clear_timer(self._w, timers + c)
             if own:
                 des.set_timer(self._w, timers + c, own[0])
-        self._w = self._w._replace(edges=np.array(edges, np.int64))
+        if len(edges) > world.EDGES:
+            raise ConfigError(
+                f"the calendars turn {len(edges)} times in {CALENDAR_DAYS} days and the simulation "
+                f"has room for {world.EDGES}; use fewer windows"
+            )
+        self._w.edges[: len(edges)] = edges
 
     def _extend_calendars(self, until_ns: int) -> None:
         while until_ns > self._calendar_end - NS_PER_DAY:
@@ -555,13 +553,13 @@ class PlantSim:
 
     def _refresh(self) -> None:
         """Wake every station and bring all that is shown up to date."""
-        for b in range(len(self._w.bf)):
+        for b in range(self._w.buffers):
             row = self._w.bf[b]
             for s in self._w.users[int(row["user0"]) : int(row["user1"])]:
                 d = int(self._w.st["device"][s])
                 if d >= 0 and self._w.st["input"][s] == b:
                     self._w.dv["infeed"][d] = row["count"]
-        for s in range(len(self._w.st)):
+        for s in range(self._w.stations):
             des.show(self._w, s)
             des.wake(self._w, s)
         des.settle(self._w)
@@ -569,7 +567,7 @@ class PlantSim:
     # --- warm start ------------------------------------------------------------------------------
     def rewind(self, start_ns: int) -> None:
         """Set a cold plant's clock; every work center is open."""
-        self._w.clock[world.NOW] = start_ns
+        self._w.now = start_ns
         self._w.st["since"] = self._w.st["heated"] = start_ns
         self._w.ct["closed"] = 0
         self._calendar_end = np.iinfo(np.int64).max
@@ -589,9 +587,9 @@ class PlantSim:
         row["state"], row["use"], row["launched"] = world.ENDED, job.quantity, job.quantity
         row["good"], row["scrap"], row["started"], row["ended"] = good, scrap, start_ns, end_ns
         first, last = int(row["req_at"]), int(row["req_at"] + row["req_n"])
-        centers, center = len(self._w.ct), int(row["center"])
+        center = int(row["center"])
         for entry in self._w.jr[first:last]:
-            step = self._w.rs[int(entry["request"]) * centers + center]
+            step = self._w.rs[int(entry["request"]), center]
             pieces = int(entry["quantity"])
             made = pieces - scrap
             entry["use"], entry["out"] = pieces, made
@@ -628,11 +626,9 @@ class PlantSim:
     def burn(self, until_ns: int) -> None:
         """Run the rewound plant up to its start; nothing of it is recorded."""
         des.run(self._w, until_ns, False)
-        clock = self._w.clock
-        clock[world.NOTICE_N] = clock[world.EVENTS] = 0
-        for cell in (world.PIECES_OUT, world.PIECES_SCRAP, world.ESCAPED, world.RETESTS,
-                     world.REWORKS):  # fmt: skip
-            clock[cell] = 0
+        self._w.notice_n = self._w.events = 0
+        self._w.pieces_out = self._w.pieces_scrap = self._w.escaped = 0
+        self._w.retests = self._w.reworks = 0
 
     def begin(self, start_ns: int) -> None:
         """Let the calendars rule from now on and count results from here."""
@@ -641,18 +637,18 @@ class PlantSim:
         w.ct["setups"] = w.ct["setup_ns"] = 0
         w.spent[:] = 0
         w.st["since"] = start_ns
-        for s in range(len(w.st)):
+        for s in range(w.stations):
             if w.st["phase"][s] == world.SETUP and w.ct["closed"][int(w.st["center"][s])]:
                 des.pause(w, s)
         self._refresh()
-        w.clock[world.NOTICE_N] = 0
+        w.notice_n = 0
 
     # --- results ---------------------------------------------------------------------------------
     def metrics(self) -> dict[str, Any]:
         """Counts and times since the start: pieces, setups, stops, per work center and unit."""
-        w, clock = self._w, self._w.clock
+        w = self._w
         spent = w.spent.copy()
-        for s in range(len(w.st)):
+        for s in range(w.stations):
             spent[s, int(w.st["reason"][s])] += self.now_ns - int(w.st["since"][s])
         units = {
             self.devices[int(w.st["device"][s])].id: {
@@ -660,17 +656,17 @@ class PlantSim:
                 for reason in StopReason
                 if spent[s, reason]
             }
-            for s in range(len(w.st))
+            for s in range(w.stations)
             if w.st["device"][s] >= 0
         }
         return {
             "now_ns": self.now_ns,
-            "events": int(clock[world.EVENTS]),
-            "finished": int(clock[world.PIECES_OUT]),
-            "scrapped": int(clock[world.PIECES_SCRAP]),
-            "escaped": int(clock[world.ESCAPED]),
-            "retests": int(clock[world.RETESTS]),
-            "reworks": int(clock[world.REWORKS]),
+            "events": int(self._w.events),
+            "finished": int(self._w.pieces_out),
+            "scrapped": int(self._w.pieces_scrap),
+            "escaped": int(self._w.escaped),
+            "retests": int(self._w.retests),
+            "reworks": int(self._w.reworks),
             "setups": {c.id: int(w.ct["setups"][k]) for k, c in enumerate(self.plant.work_centers)},
             "setup_s": {
                 c.id: int(w.ct["setup_ns"][k]) / NS_PER_S
@@ -689,18 +685,17 @@ class PlantSim:
         row = self._requests.get(id)
         if row is None:
             return 0
-        return int(self._w.rs["done"][row * len(self._w.ct) + self._centers[work_center]])
+        return int(self._w.rs["done"][row, self._centers[work_center]])
 
     def fingerprint(self) -> str:
         """SHA-256 of the whole state: same seed, same commands at same times, same value."""
         digest = hashlib.sha256()
         w = self._w
-        clock = w.clock.copy()
-        clock[[world.LOG_N, world.CYCLE_N, world.NOTICE_N, world.LOGGING]] = 0
-        jobs, rows = len(self._orders), len(self._requests)
-        parts = (
-            clock, w.st, w.bf, w.ring, w.dv, w.jb[:jobs], w.jr[: self._job_requests], w.rq[:rows],
-            w.rs[: rows * len(w.ct)], w.ct, w.pc, w.free, w.due, w.spent, w.physics,
+        digest.update(np.array([getattr(w, name) for name in _HASHED], np.float64).tobytes())
+        parts: tuple[NDArray[Any], ...] = (
+            w.st[: w.stations], w.bf[: w.buffers], w.ring, w.dv[: w.devices], w.jb[: w.jobs],
+            w.jr[: w.job_requests], w.rq[: w.requests], w.rs[: w.requests], w.ct, w.pc, w.free,
+            w.due, w.spent,
         )  # fmt: skip
         for part in parts:
             digest.update(np.ascontiguousarray(part).tobytes())
@@ -718,12 +713,6 @@ def serial_text(number: int) -> str:
     ('TX00001234', '')
     """
     return f"TX{number:08d}" if number > 0 else ""
-
-
-def _grown(rows: NDArray[np.void], needed: int) -> NDArray[np.void]:
-    out = np.zeros(max(needed, 2 * len(rows)), rows.dtype)
-    out[: len(rows)] = rows
-    return out
 
 
 def _edges(center: WorkCenter, from_ns: int, to_ns: int) -> tuple[bool, list[int]]:

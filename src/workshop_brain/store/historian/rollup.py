@@ -1,4 +1,4 @@
-"""Rollups: min, max, sum, count, first and last per bucket, where that saves at least 4 rows in 1.
+"""Rollups: min, max, sum, count, first and last per bucket, where one stands for at least 32 rows.
 
 BAD and NaN samples do not count. Rollups are derived data: integers with the decimals of the run
 index, or (scale -1) the bytes of the floats.
@@ -25,7 +25,7 @@ from workshop_brain.store.historian.segment import (
 from workshop_brain.units import NS_PER_MIN, NS_PER_S
 
 BUCKETS = (NS_PER_S, NS_PER_MIN)
-SAVING = 4
+SAVING = 32
 _VALUES = ("min", "max", "sum", "first", "last")
 SCHEMA = pa.schema(
     [("signal", pa.uint32()), ("bucket", pa.int64())]

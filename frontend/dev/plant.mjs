@@ -174,7 +174,8 @@ export function makePlant({ bars: wanted = Number(process.env.FIXTURE_BARS ?? 0)
       const found = decisions.find((d) => d.id === route.slice(10));
       return found && decided(found, zh);
     }
-    if (route === "autonomy") return { levels, switches, envelope: { frozen_min: 10, moves_per_hour: 60, max_input_age_s: 5 }, moves_left: 57 };
+    if (route === "autonomy") return { lines: CENTERS.map(([id], i) => ({ line: id, on: switches[id], levels: levels[id], moves_left: 57, way: "opcua", receiver: "x", receiver_error: null, blocked: i === 1 ? { id: "b", params: {}, text: zh ? "产线 heat：数据源 opcua 已断开。" : "Line heat: source opcua is lost." } : null })),
+        envelope: { frozen_min: 10, moves_per_hour: 60, max_input_age_s: 5, receivers: ["twin/soft", "twin/heat"] }, veto_s: 60, levels: ["observe", "advise", "approve", "veto", "report"], classes: ["plan", "repair", "improve", "release"] };
     if (route === "orders") return orders;
     if (route === "curves") {
       const x = Array.from({ length: 300 }, (_, i) => i / 300);
@@ -235,7 +236,7 @@ function makeSchedule(centers, now, wanted) {
   }
   return {
     plan_id: "p-0042", time_ms: now - 90_000, now_ms: now, frozen_until_ms: now + 600_000,
-    machines: rows.map((u, i) => ({ path: u.path, id: u.id, work_center: u.center.id, state: i === 5 ? "aborted" : i % 11 === 7 ? "suspended" : "execute" })),
+    machines: rows.map((u, i) => ({ path: u.path, id: u.id, work_center: u.center.id, state: i === 5 ? "breakdown" : "up" })),
     bars, actual, ghost, closed, kpis: { weighted_tardiness_s: 182_000, late_orders: 7, makespan_s: 238_000, setup_s: 71_000, setups: 39, throughput_per_h: 84.2 }, gap: 0.124,
   };
 }
@@ -245,14 +246,14 @@ function makeDecisions(schedule, now) {
   const kpis = (f) => ({ weighted_tardiness_s: 182_000 * f, late_orders: Math.round(7 * f), throughput_per_h: 84.2 / f, setups: 39 });
   const make = (id, at, kind, state, trigger) => ({
     id, time_ms: now - at, decision_class: kind, line: "soft", trigger, candidates: [
-      { name: "redispatch", kpis: kpis(1), objective: 191_200 }, { name: "right_shift", kpis: kpis(1.6), objective: 288_000 }, { name: "atcs k=2", kpis: kpis(1.2), objective: 230_400 }],
+      { name: "redispatch_1", kpis: kpis(1), objective: 191_200 }, { name: "right_shift", kpis: kpis(1.6), objective: 288_000 }, { name: "redispatch_2", kpis: kpis(1.2), objective: 230_400 }],
     chosen: 0, reasons: [
       { id: "r1", en: "soft6 is down for about 45 min; its three waiting jobs move to soft5 and soft8.", zh: "soft6 停机约 45 分钟，三个等待工单移至 soft5 与 soft8。" },
       { id: "r2", en: "WO-1012 would miss its due date by 2 h 10 if it stayed.", zh: "WO-1012 若不移动将拖期 2 小时 10 分。" }],
     changes: moved.map((b, i) => ({ op: b.op, machine_from: b.machine, machine_to: schedule.machines[i].path, start_from_ms: b.start_ms, start_to_ms: b.start_ms + 900_000 * (i - 3), shift_s: 900 * (i - 3) })),
     effect: { weighted_tardiness_s: -41_000, late_orders: -2, throughput_per_h: 1.8, setups: 1, setup_s: 2700 }, level: "approve", state, bound: 170_000, confidence: 0.82,
     approved_by: state === "in_force" ? "lin" : null, commands: state === "in_force" ? [{ job: "WO-1012.soft", outcome: "confirmed", message: "" }] : [],
-    outcome: state === "in_force" ? { weighted_tardiness_s: 139_000, late_orders: 5, throughput_per_h: 85.1, setups: 40 } : null,
+    outcome: state === "in_force" ? { jobs: 12, ended: 9, mean_late_s: 140, worst_late_s: 900, good: 2100, scrap: 6 } : null, until_ms: null, answer: null,
   });
   return [
     make("d-0043", 42_000, "repair", "waiting_approval", { kind: "breakdown", path: "local/works/gears/soft/main/soft6", en: "soft6 broke down.", zh: "soft6 发生故障。" }),

@@ -16,9 +16,3 @@ R = TypeVar("R")
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function of arrays and scalars in nopython mode."""
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
-
-
-def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a small function into each kernel that calls it: passing many arrays costs more
-    than the work of a short loop over them."""
-    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, inline="always")(function))

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from workshop_brain.model.state import StopReason, UnitState
 from workshop_brain.production.kpi import loss_waterfall
 from workshop_brain.production.states import StateLog, TimeClass, time_by_class

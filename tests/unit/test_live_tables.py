@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from workshop_brain.live.table import LiveTable
 from workshop_brain.live.units import Condition, UnitTable
 from workshop_brain.live.windows import Window

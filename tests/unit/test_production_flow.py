@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from workshop_brain.config import built_in
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.state import StopReason, UnitState

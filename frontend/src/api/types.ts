@@ -93,13 +93,20 @@ export interface Candidate { name: string; kpis: Record<string, number>; objecti
 export interface Command {
   job?: string; outcome?: string; message?: string; time_ms?: number; equipment?: string; [key: string]: unknown;
 }
+/** What became of a decision's jobs against what was planned. */
+export interface Outcome {
+  jobs: number; ended: number; mean_late_s: number | null; worst_late_s: number | null; good: number; scrap: number;
+}
 export interface Decision {
   id: string; time_ms: number; decision_class?: string; class?: string; line: string;
   trigger: Record<string, unknown> & { text?: string; kind?: string; path?: string };
   candidates: Candidate[]; chosen: number; reasons: Message[]; changes: Change[];
   effect: Record<string, number>; level: number | string; state: string; bound: number | null;
   gap?: number | null; confidence?: number | null; approved_by?: string | null; commands?: Command[];
-  outcome?: Record<string, unknown> | null; veto_until_ms?: number | null; plan_hash?: string;
+  outcome: Outcome | null; moved?: number; superseded_by?: string | null; plan_hash?: string;
+  /** Wall time at which a decision that waits for a veto acts, or a proposal is given up. */
+  until_ms?: number | null;
+  answer?: { by?: string; verdict?: string; reason?: string } | null;
 }
 
 export interface Explanation { messages: Message[]; [key: string]: unknown }

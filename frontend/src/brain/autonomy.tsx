@@ -6,18 +6,18 @@ import { named, t } from "../i18n";
 import { centerName } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { may } from "../state/session";
-import { LEVELS, levelName } from "../schedule/words";
-import { Dialog, Empty, Panel, Problem, Scroll } from "../ui/parts";
+import type { Message } from "../api/types";
+import { LEVELS, levelName, messageText } from "../schedule/words";
+import { Dialog, Empty, Panel, Problem } from "../ui/parts";
 
-export interface AutonomyView {
-  levels: Record<string, Record<string, number | string>>;
-  switches: Record<string, boolean>;
-  envelope?: Record<string, unknown>;
-  moves_left?: number | Record<string, number>;
-  veto_s?: number;
+/** What the brain may do at one line, and what keeps it from doing so now. */
+export interface LineAutonomy {
+  line: string; on: boolean; levels: Record<string, number | string>; moves_left: number;
+  blocked?: Message | null; way?: string; receiver?: string | null; receiver_error?: string | null;
 }
-
-const CLASSES = ["plan", "repair", "improve", "release"];
+export interface AutonomyView {
+  lines: LineAutonomy[]; envelope: Record<string, unknown>; veto_s: number; levels: string[]; classes: string[];
+}
 
 /** The switch of one line. Off asks first: it stops dispatch at once. */
 function Switch({ line, on, onDone }: { line: string; on: boolean; onDone: () => void }): JSX.Element {
@@ -36,7 +36,7 @@ function Switch({ line, on, onDone }: { line: string; on: boolean; onDone: () =>
   const name = centerName(line);
   return (
     <>
-      <button type="button" role="switch" aria-checked={on} class={`switch ${on ? "on" : "off"}`} disabled={!may("operator")}
+      <button type="button" role="switch" aria-checked={on} class={`switch ${on ? "on" : "off"}`} disabled={!may(on ? "operator" : "planner")}
         aria-label={t("auto.switchOf", { line: name })} onClick={() => (on ? setAsking(true) : void set(true))}>
         <i />{t(on ? "auto.on" : "auto.off")}
       </button>
@@ -66,49 +66,43 @@ function LevelChoice({ line, kind, level, onDone }: LevelProps): JSX.Element {
     }
   };
   return (
-    <select value={levelName(level)} disabled={!may("planner")} aria-label={`${centerName(line)}: ${named("class", kind)}`}
-      onChange={(event) => void set(event.currentTarget.value)}>
-      {LEVELS.map((name) => <option key={name} value={name}>{named("level", name)}</option>)}
-    </select>
+    <label>
+      <span><span class="sr">{centerName(line)}: </span>{named("class", kind)}</span>
+      <select value={levelName(level)} disabled={!may("planner")} onChange={(event) => void set(event.currentTarget.value)}>
+        {LEVELS.map((name) => <option key={name} value={name}>{named("level", name)}</option>)}
+      </select>
+    </label>
   );
 }
 
-const movesLeft = (view: AutonomyView): string => {
-  const left = view.moves_left;
-  if (typeof left === "number") return whole(left);
-  return left ? Object.entries(left).map(([line, n]) => `${centerName(line)} ${n}`).join(", ") : "–";
-};
-
 /** Levels per line and decision class, and the switch of each line. */
-export function LineControls({ lines }: { lines: string[] }): JSX.Element {
+export function LineControls(): JSX.Element {
   const { data, error, reload } = usePoll<AutonomyView>("autonomy", 3000);
   const [problem, setProblem] = useState("");
-  const rows = [...new Set([...Object.keys(data?.switches ?? {}), ...Object.keys(data?.levels ?? {}), ...lines])]
-    .filter((line) => line !== "default");
   const done = (text: string): void => {
     setProblem(text);
     reload();
   };
   return (
-    <Panel title={t("auto.title")} extra={data && <span class="count">{t("auto.movesLeft", { n: movesLeft(data) })}</span>}>
+    <Panel title={t("auto.title")}>
       <Problem text={problem || (data ? "" : error)} />
       {data ? (
-        <Scroll label={t("auto.title")}>
-          <table class="auto tight">
-            <thead><tr><th>{t("auto.line")}</th>{CLASSES.map((kind) => <th key={kind}>{named("class", kind)}</th>)}<th>{t("auto.brain")}</th></tr></thead>
-            <tbody>
-              {rows.map((line) => (
-                <tr key={line}>
-                  <th scope="row">{centerName(line)}</th>
-                  {CLASSES.map((kind) => (
-                    <td key={kind}><LevelChoice line={line} kind={kind} level={data.levels[line]?.[kind] ?? data.levels["default"]?.[kind] ?? 0} onDone={done} /></td>
-                  ))}
-                  <td><Switch line={line} on={data.switches[line] !== false} onDone={reload} /></td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </Scroll>
+        <ul class="auto">
+          {data.lines.map((row) => (
+            <li key={row.line}>
+              <span><b>{centerName(row.line)}</b> <small>{t("auto.movesLeft", { n: whole(row.moves_left) })}{row.way ? ` · ${named("way", row.way)}` : ""}</small></span>
+              <Switch line={row.line} on={row.on} onDone={reload} />
+              {(row.blocked || row.receiver_error) && (
+                <p class="late">▲ {row.blocked ? messageText(row.blocked) : ""} {row.receiver_error ?? ""}</p>
+              )}
+              <div>
+                {data.classes.map((kind) => (
+                  <LevelChoice key={kind} line={row.line} kind={kind} level={row.levels[kind] ?? 0} onDone={done} />
+                ))}
+              </div>
+            </li>
+          ))}
+        </ul>
       ) : <Empty text={t("common.loading")} />}
     </Panel>
   );

@@ -4,23 +4,35 @@ import type { Decision, Health } from "../api/types";
 import { dayTime, duration, number, whole } from "../format";
 import { named, t } from "../i18n";
 import { href } from "../router";
-import { plant } from "../state/plant";
 import { usePoll } from "../state/poll";
-import { kpiText } from "../schedule/card";
+import { Delta, kpiText } from "../schedule/card";
 import { decisionClass, decisionStateText, levelText, triggerText } from "../schedule/words";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { type AutonomyView, LineControls } from "./autonomy";
 
 const SHOWN = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups"];
 
-/** Forecast against outcome for one KPI of a decision. */
-function Compared({ decision, name }: { decision: Decision; name: string }): JSX.Element {
-  const forecast = decision.candidates[decision.chosen]?.kpis[name];
-  const outcome = decision.outcome?.[name];
+/** What a decision promised for one KPI, and by how much that was better or worse than before. */
+function Forecast({ decision, name }: { decision: Decision; name: string }): JSX.Element {
+  const value = decision.candidates[decision.chosen]?.kpis[name];
+  const change = decision.effect[name];
   return (
     <td class="num">
-      {forecast === undefined ? "–" : kpiText(name, forecast)}
-      {typeof outcome === "number" && <> → <b>{kpiText(name, outcome)}</b></>}
+      {value === undefined ? "–" : kpiText(name, value)}
+      {change !== undefined && Math.abs(change) > 1e-9 && <> <Delta name={name} value={change} /></>}
+    </td>
+  );
+}
+
+/** What became of a decision's jobs: ended so far, and how late against the forecast. */
+function Outcome({ of }: { of: Decision["outcome"] }): JSX.Element {
+  if (!of) return <td class="muted">{t("brain.pending")}</td>;
+  const late = of.mean_late_s;
+  return (
+    <td>
+      {t("brain.ended", { n: whole(of.ended), all: whole(of.jobs) })}
+      {late !== null && <> · <span class={late > 60 ? "late" : ""}>{t(late > 0 ? "brain.later" : "brain.sooner", { d: duration(Math.abs(late)) })}</span></>}
+      {of.scrap > 0 && <> · {t("brain.scrap", { n: whole(of.scrap) })}</>}
     </td>
   );
 }
@@ -40,8 +52,8 @@ function Ledger({ list }: { list: Decision[] }): JSX.Element {
                 <td><a href={href("schedule", { d: row.id })}>{dayTime(row.time_ms)}</a></td>
                 <th scope="row">{decisionClass(row)}</th><td>{triggerText(row)}</td><td>{levelText(row.level)}</td>
                 <td><span class={`status s-${row.state}`}>{decisionStateText(row)}</span></td>
-                {SHOWN.map((name) => <Compared key={name} decision={row} name={name} />)}
-                <td>{row.outcome ? t("brain.measured") : t("brain.pending")}</td>
+                {SHOWN.map((name) => <Forecast key={name} decision={row} name={name} />)}
+                <Outcome of={row.outcome} />
               </tr>
             ))}
           </tbody>
@@ -112,7 +124,7 @@ export function BrainScreen(): JSX.Element {
           <Ledger list={decisions.data ?? []} />
         </div>
         <div class="column narrow">
-          <LineControls lines={plant.value?.work_centers.map((center) => center.id) ?? []} />
+          <LineControls />
           {autonomy.data?.envelope && <Facts title={t("brain.envelope")} facts={autonomy.data.envelope} />}
           {now && <Sources health={now} />}
           {now?.historian && <Facts title={t("brain.historian")} facts={now.historian} />}

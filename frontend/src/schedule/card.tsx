@@ -7,7 +7,7 @@ import { clock, dayTime, duration, number, percent } from "../format";
 import { named, t } from "../i18n";
 import { may } from "../state/session";
 import { Problem, Scroll } from "../ui/parts";
-import { better, decisionClass, decisionStateText, levelText, messageText, move, triggerText } from "./words";
+import { better, candidateText, decisionClass, decisionStateText, levelText, messageText, move, triggerText } from "./words";
 
 const SHOWN = 40;
 
@@ -40,7 +40,7 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
   const names = Object.keys(chosen.kpis).slice(0, 4);
   const line = (candidate: Candidate, i: number): JSX.Element => (
     <tr key={`${candidate.name}${i}`} class={i === decision.chosen ? "chosen" : ""}>
-      <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidate.text ?? named("candidate", candidate.name)}</th>
+      <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidate.text ?? candidateText(candidate.name)}</th>
       {names.map((name) => <td key={name} class="num">{kpiText(name, candidate.kpis[name] ?? Number.NaN)}</td>)}
       <td class="num">{number(candidate.objective, 4)}</td>
     </tr>
@@ -60,11 +60,12 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
 
 function Changes({ decision }: { decision: Decision }): JSX.Element {
   const moves = decision.changes.slice(0, SHOWN).map(move);
+  const n = Math.max(decision.moved ?? 0, decision.changes.length);
   return (
     <>
-      <h3>{t("card.changes", { n: decision.changes.length })}</h3>
+      <h3>{t("card.changes", { n })}</h3>
       {moves.length > 0 && (
-        <Scroll label={t("card.changes", { n: decision.changes.length })} class="short">
+        <Scroll label={t("card.changes", { n })} class="short">
           <table class="tight">
             <thead><tr><th>{t("card.op")}</th><th>{t("card.machine")}</th><th>{t("card.start")}</th><th class="num">{t("card.shift")}</th></tr></thead>
             <tbody>
@@ -109,14 +110,14 @@ function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () =
   const refuse = veto ? "veto" : "reject";
   useEffect(() => {
     handle((key) => {
-      if (!open || !may("planner")) return;
-      if (key.toLowerCase() === "a" && !busy) void send("approve");
-      if (key.toLowerCase() === "r") setAsking(refuse);
+      if (!open) return;
+      if (key.toLowerCase() === "a" && !busy && may("planner")) void send("approve");
+      if (key.toLowerCase() === "r" && may("operator")) setAsking(refuse);
     });
   });
   useEffect(() => input.current?.focus(), [asking]);
   if (!open) return null;
-  if (!may("planner")) return <p class="muted">{t("card.notAllowed")}</p>;
+  if (!may("operator")) return <p class="muted">{t("card.notAllowed")}</p>;
   return (
     <div class="answer">
       <Problem text={error} />
@@ -128,7 +129,7 @@ function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () =
         </form>
       ) : (
         <>
-          <button type="button" class="primary" disabled={busy} onClick={() => void send("approve")}>✓ {t("card.approve")} <kbd>A</kbd></button>
+          <button type="button" class="primary" disabled={busy || !may("planner")} onClick={() => void send("approve")}>✓ {t("card.approve")} <kbd>A</kbd></button>
           <button type="button" disabled={busy} onClick={() => setAsking(refuse)}>✕ {t(veto ? "card.veto" : "card.reject")} <kbd>R</kbd></button>
         </>
       )}
@@ -139,13 +140,16 @@ function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () =
 function Certainty({ decision }: { decision: Decision }): JSX.Element | null {
   const objective = decision.candidates[decision.chosen]?.objective;
   const gap = decision.gap ?? (decision.bound !== null && objective ? (objective - decision.bound) / Math.max(1e-9, objective) : null);
-  const left = decision.veto_until_ms ? (decision.veto_until_ms - plantMs.value) / 1000 : null;
+  void plantMs.value; // counts down with the plant's clock
+  const left = decision.until_ms && decision.state === "waiting_veto" ? (decision.until_ms - Date.now()) / 1000 : null;
   return (
     <dl class="facts">
       {decision.confidence != null && <div><dt>{t("card.confidence")}</dt><dd>{percent(decision.confidence)}</dd></div>}
       <div><dt>{t("card.gap")}</dt><dd>{gap === null ? t("card.gapUnknown") : percent(gap, 1)}</dd></div>
       <div><dt>{t("card.level")}</dt><dd>{levelText(decision.level)}</dd></div>
-      {decision.approved_by && <div><dt>{t("card.by")}</dt><dd>{decision.approved_by}</dd></div>}
+      {(decision.answer?.by || decision.approved_by) && (
+        <div><dt>{t("card.by")}</dt><dd>{decision.answer?.by || decision.approved_by} <small>{decision.answer?.reason}</small></dd></div>
+      )}
       {left !== null && left > 0 && <div><dt>{t("card.vetoLeft")}</dt><dd>{duration(left)}</dd></div>}
     </dl>
   );

@@ -1,6 +1,6 @@
 import type { Bar, ScheduleView } from "../api/types";
 import { day, hourMinute } from "../format";
-import { condition, isAbnormal } from "../state/condition";
+import { type Condition, isAbnormal } from "../state/condition";
 import type { Ink } from "../state/theme";
 import { hatch } from "../ui/parts";
 import { drawGlyph } from "../wall/draw";
@@ -15,11 +15,13 @@ export interface Picture {
   words: { frozen: string; now: string };
 }
 
+const HUES = [205, 170, 230, 188, 248, 150];
+
 /** Hues for families: desaturated, and never those of an alarm. */
 function familyInk(family: string, dark: boolean): string {
   let hash = 7;
   for (const letter of family) hash = (hash * 31 + letter.charCodeAt(0)) % 360;
-  const hue = 180 + (hash % 110);
+  const hue = HUES[hash % HUES.length] as number;
   return dark ? `hsl(${hue} 22% ${38 + (hash % 3) * 6}%)` : `hsl(${hue} 24% ${66 + (hash % 3) * 6}%)`;
 }
 
@@ -157,8 +159,8 @@ export class GanttPainter {
       pen.fillStyle = ink.text;
       pen.font = `${Math.min(11, h - 1)}px ${ink.font}`;
       pen.textBaseline = "middle";
-      const text = `${bar.request} · ${bar.product}`;
-      const shown = pen.measureText(text).width < w - 10 ? text : bar.request;
+      const text = `${bar.request || bar.op} · ${bar.product}`;
+      const shown = pen.measureText(text).width < w - 10 ? text : bar.request || bar.op;
       if (pen.measureText(shown).width < w - 8) pen.fillText(shown, Math.max(x, GUTTER) + 5, y + h / 2 + 0.5);
     }
   }
@@ -288,7 +290,7 @@ export class GanttPainter {
     rows.forEach((row, i) => {
       const y = this.top(i, picture);
       if (y > picture.height || y + picture.rowHeight < AXIS) return;
-      const of = condition(row.state);
+      const of = row.condition;
       pen.fillStyle = ink.line;
       pen.fillRect(0, y, GUTTER, row.first ? 1.5 : 0.5);
       if (picture.cursor === i) {
@@ -305,8 +307,8 @@ export class GanttPainter {
     pen.restore();
   }
 
-  private inkFor(of: ReturnType<typeof condition>): string {
+  private inkFor(of: Condition): string {
     const { ink } = this;
-    return { running: ink.ok, down: ink.down, held: ink.held, starved: ink.starved, blocked: ink.blocked }[of as string] ?? ink.muted;
+    return { running: ink.ok, down: ink.down, held: ink.held, starved: ink.starved, waiting: ink.starved, blocked: ink.blocked }[of as string] ?? ink.muted;
   }
 }

@@ -3,7 +3,9 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Bar, ScheduleView } from "../api/types";
 import { duration, hourMinute } from "../format";
 import { t } from "../i18n";
+import { unitIndex } from "../state/plant";
 import { dark, ink } from "../state/theme";
+import { unitStates } from "../wall/feed";
 import { fit, useSize } from "../ui/parts";
 import { AXIS, GanttPainter, GUTTER, type Picture } from "./draw";
 import { firstAfter, neighbour, pan, rowsOf, whole, type Window, zoom } from "./model";
@@ -27,7 +29,10 @@ export function Gantt(props: GanttProps): JSX.Element {
   const { view, selected, moved, mode } = props;
   const [hold, size] = useSize<HTMLDivElement>();
   const canvas = useRef<HTMLCanvasElement>(null);
-  const rows = useMemo(() => rowsOf(view), [view]);
+  const rows = useMemo(() => {
+    const states = unitStates.value;
+    return rowsOf(view, (path) => states[unitIndex.value.get(path) ?? -1]);
+  }, [view, unitStates.value]);
   const window_ = useRef<Window | null>(null);
   const cursor = useRef(-1);
   const grab = useRef<Grab | null>(null);

@@ -1,8 +1,9 @@
 import type { Actual, Bar, Closed, Ghost, ScheduleView } from "../api/types";
+import { condition, type Condition, stateName, STATES } from "../state/condition";
 
 /** One row of the Gantt: a unit with its bars in time order. */
 export interface Row {
-  path: string; id: string; center: string; state: string | number; first: boolean;
+  path: string; id: string; center: string; condition: Condition; first: boolean;
   bars: Bar[]; actual: Actual[]; ghost: Ghost[]; closed: Closed[];
 }
 
@@ -17,8 +18,19 @@ function group<T extends { machine: string }>(items: readonly T[], key: (item: T
   return map;
 }
 
+const HELD = new Set(["quality_stop", "operator_absent"]);
+
+/** Condition of a unit: what the planner holds against it, else its live state. */
+function conditionOf(said: string | number, live: number | undefined): Condition {
+  const name = stateName(said);
+  if (name === "breakdown") return "down";
+  if (HELD.has(name)) return "held";
+  if (live !== undefined) return condition(STATES[live]);
+  return (STATES as readonly string[]).includes(name) ? condition(name) : "unknown";
+}
+
 /** Rows in the plant's order, each with what belongs to it. */
-export function rowsOf(view: ScheduleView): Row[] {
+export function rowsOf(view: ScheduleView, stateOf: (path: string) => number | undefined = () => undefined): Row[] {
   const bars = group(view.bars, (bar) => bar.start_ms);
   const actual = group(view.actual, (bar) => bar.start_ms);
   const ghost = group(view.ghost, (bar) => bar.start_ms);
@@ -28,7 +40,7 @@ export function rowsOf(view: ScheduleView): Row[] {
     const first = machine.work_center !== center;
     center = machine.work_center;
     return {
-      path: machine.path, id: machine.id, center, state: machine.state, first,
+      path: machine.path, id: machine.id, center, condition: conditionOf(machine.state, stateOf(machine.path)), first,
       bars: bars.get(machine.path) ?? [], actual: actual.get(machine.path) ?? [],
       ghost: ghost.get(machine.path) ?? [], closed: closed.get(machine.path) ?? [],
     };

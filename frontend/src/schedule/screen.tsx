@@ -6,7 +6,7 @@ import type { Bar, Decision, Explanation, ScheduleView } from "../api/types";
 import { clock, dayTime, duration, percent } from "../format";
 import { named, t } from "../i18n";
 import { adjust, href, route } from "../router";
-import { centerName, plant, productName, tail } from "../state/plant";
+import { centerName, productName, tail } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { LineControls } from "../brain/autonomy";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
@@ -197,7 +197,7 @@ export function ScheduleScreen(): JSX.Element {
       <aside class="side" aria-label={t("schedule.side")}>
         {bar && view && <Why key={bar.op} bar={bar} view={view} />}
         {decision ? <DecisionCard decision={decision} onDone={again} handle={(act) => (keys.current = act)} /> : <Empty text={t("wall.noDecision")} />}
-        <LineControls lines={plant.value?.work_centers.map((center) => center.id) ?? []} />
+        <LineControls />
         <Decisions list={list} chosen={decision?.id ?? ""} />
       </aside>
       <div class="sr" aria-live="polite">{speech}</div>

@@ -14,7 +14,7 @@ export const levelText = (level: number | string | undefined): string => named("
 
 /** The text of a message: as the server rendered it, else from our own catalogue, else its id. */
 export function messageText(message: Message): string {
-  return message.text ?? fill(named("message", message.id), (message.params ?? {}) as Record<string, string>);
+  return message.text || fill(named("message", message.id), (message.params ?? {}) as Record<string, string>);
 }
 
 /** What set a decision off: the event and its place. */
@@ -50,10 +50,16 @@ export function move(change: Change): Move {
   };
 }
 
+/** Name of a candidate plan; numbered ones (`redispatch_2`) share one name. */
+export function candidateText(name: string): string {
+  const numbered = /^(.*)_(\d+)$/.exec(name);
+  return numbered ? `${named("candidate", numbered[1] ?? name)} ${numbered[2]}` : named("candidate", name);
+}
+
 /** KPIs where a smaller value is better. */
 const LESS = new Set([
   "weighted_tardiness_s", "late_orders", "makespan_s", "setup_s", "setups", "moves", "shift_s", "wip", "objective",
-  "tardiness_s", "max_tardiness_s",
+  "tardiness_s", "max_tardiness_s", "near_moves",
 ]);
 
 /** Whether a change of a KPI is an improvement; null when it changes nothing. */

@@ -15,18 +15,12 @@ export const units = computed<Unit[]>(() => {
   const now = plant.value;
   if (!now) return [];
   const rows: Unit[] = [];
-  const seen = new Set<string>();
-  const add = (unit: Unit): void => {
-    rows.push(unit);
-    seen.add(unit.path);
-  };
   for (const line of now.lines)
     for (const device of line.devices)
-      add({ path: device.path, id: device.id, klass: device.klass, cell: device.cell, line: line.id, counted: true });
+      rows.push({ path: device.path, id: device.id, klass: device.klass, cell: device.cell, line: line.id, counted: true });
   for (const center of now.work_centers)
     for (const unit of center.units)
-      if (!seen.has(unit.path))
-        add({ path: unit.path, id: unit.id, klass: center.kind, cell: center.id, line: center.id, counted: false });
+      rows.push({ path: unit.path, id: unit.id, klass: center.kind, cell: center.id, line: center.id, counted: false });
   return rows;
 });
 

@@ -52,7 +52,7 @@ export class Painter {
       pen.font = `600 11px ${ink.font}`;
       pen.fillStyle = ink.muted;
       const name = this.zoneName(mark.zone);
-      pen.fillText(name, mark.x, mark.y + 2, mark.width);
+      pen.fillText(name, mark.x, mark.y + 2, Math.max(mark.width, 70));
       const text = Math.min(pen.measureText(name).width, mark.width);
       pen.fillStyle = ink.line;
       if (mark.width > text + 8) pen.fillRect(mark.x + text + 6, mark.y + 8, mark.width - text - 6, 1);

@@ -8,7 +8,7 @@ import { number, percent, whole } from "../format";
 import { named, t } from "../i18n";
 import { adjust, go, href, route } from "../router";
 import { condition, conditionText, isAbnormal } from "../state/condition";
-import { centerName, firstLine, shortPath, tags, tail, unitOf, units } from "../state/plant";
+import { centerName, firstLine, plant, shortPath, tags, tail, unitOf, units } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { ink } from "../state/theme";
 import { Chip, Empty, fit, Panel, Scroll, useSize } from "../ui/parts";
@@ -23,7 +23,9 @@ const LIST = 60;
 
 const zoneName = (zone: string): string => {
   const [line = "", cell = ""] = zone.split("/");
-  return line === cell ? centerName(line) : `${centerName(line)} · ${named("cell", cell)}`;
+  if (line === cell) return centerName(line);
+  const many = (plant.value?.lines.length ?? 0) > 1;
+  return many ? `${centerName(line)} · ${named("cell", cell)}` : named("cell", cell);
 };
 
 interface Spot { signal: number; x: number; y: number }

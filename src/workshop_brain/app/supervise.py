@@ -88,7 +88,8 @@ class Supervisor:
             lived = time.monotonic() - child.started_at
             child.failures = 0 if lived > _HEALTHY_S else child.failures + 1
             pause = _BACKOFF_S[min(child.failures, len(_BACKOFF_S) - 1)]
-            log.warning("%s stopped after %.1f s; restarting in %.1f s", child.spec.name, lived, pause)
+            name = child.spec.name
+            log.warning("%s stopped after %.1f s; restarting in %.1f s", name, lived, pause)
             await asyncio.sleep(pause)
 
     async def _run_once(self, child: _Child) -> None:

@@ -32,7 +32,9 @@ def query(
     to: Annotated[str, typer.Option("--to")] = "now",
     points: Annotated[int | None, typer.Option(help="Decimate to about so many points.")] = None,
     format_: Annotated[Format, typer.Option("--format")] = Format.CSV,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File, else stdout.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File, else stdout.")
+    ] = None,
     data: DataOption = Path("data"),
 ) -> None:
     """Read history of signals. Works while the brain runs and while it is down."""
@@ -105,13 +107,17 @@ def import_files(
     from workshop_brain.store.records import Records
 
     settings = config.load(plant) if plant is not None else config.built_in()
-    records = Records.open(data)
+    data.mkdir(parents=True, exist_ok=True)
+    records = Records(data / "records.sqlite", enterprise=settings.plant.enterprise)
+    known = {row.request.id for row in records.requests()}
     broken = 0
     for file in files:
         requests, errors = read_orders(file, settings.plant)
-        added = records.add_requests(requests)
+        new = [r for r in requests if r.id not in known]
+        records.save_requests(new)
+        known.update(r.id for r in new)
         broken += len(errors)
-        note(f"{file}: {added} orders taken, {len(requests) - added} already known")
+        note(f"{file}: {len(new)} orders taken, {len(requests) - len(new)} already known")
         for error in errors:
             note(f"  row {error.row}, {error.column}: {error.value!r}: {error.message}")
     if broken:
@@ -129,5 +135,6 @@ def export(
 
     if what != "orders":
         raise ConfigError(f"export {what!r}: only 'orders' can be exported")
-    count = write_orders(output, Records.open(data).requests())
+    rows = Records(data / "records.sqlite").requests()
+    count = write_orders(output, [row.request for row in rows])
     note(f"{count} orders written to {output}")

@@ -1,5 +1,6 @@
 """``brain explain``, ``brain replay``, ``brain ledger``: decisions and their record."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,8 @@ def explain(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what a decision saw, what it could have done, what it chose and why."""
-    from workshop_brain.app.recall import decision_text, find_decision
+    from workshop_brain.app.recall import find_decision
+    from workshop_brain.cli.tables import decision_text
 
     record = find_decision(data, decision)
     if json_:
@@ -51,9 +53,9 @@ def replay(
 @ledger_app.command()
 def verify(data: DataOption = Path("data")) -> None:
     """Check the whole chain: every entry's hash, order, and the stored inputs."""
-    from workshop_brain.store.ledger import Ledger
+    from workshop_brain.app.recall import open_ledger
 
-    problems = Ledger(data / "ledger", read_only=True).verify()
+    problems = open_ledger(data).verify()
     for problem in problems:
         print(problem)
     if problems:
@@ -67,6 +69,6 @@ def show(
     last: Annotated[int, typer.Option(help="How many entries.")] = 20,
 ) -> None:
     """Print the last entries as JSON."""
-    from workshop_brain.store.ledger import Ledger
+    from workshop_brain.app.recall import open_ledger
 
-    print_json(list(Ledger(data / "ledger", read_only=True).entries())[-last:])
+    print_json([asdict(entry) for entry in open_ledger(data).entries()][-last:])

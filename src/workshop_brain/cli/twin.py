@@ -25,9 +25,7 @@ def _plant(path: Path | None) -> "Plant":
 def serve(
     plant: PlantArgument = None,
     opcua_port: Annotated[int, typer.Option(help="OPC UA port.")] = 48400,
-    mqtt: Annotated[
-        str, typer.Option(help="Broker, mqtt://host:port.")
-    ] = "mqtt://127.0.0.1:1883",
+    mqtt: Annotated[str, typer.Option(help="Broker, mqtt://host:port.")] = "mqtt://127.0.0.1:1883",
     control_port: Annotated[int, typer.Option(help="Port of the demo control page.")] = 8601,
     speed: Annotated[float, typer.Option(help="Plant seconds per second.")] = 1.0,
     rate: Annotated[float, typer.Option(help="Factor on signal rates.")] = 1.0,

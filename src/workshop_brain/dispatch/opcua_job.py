@@ -6,7 +6,7 @@ After a timeout or a cut the list is read; what cannot be read stays "unconfirme
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,12 +30,12 @@ _BY_NUMBER = dict(enumerate(_BY_TEXT.values(), start=1))
 _STARTED = frozenset(
     {JobState.ALLOWED_TO_START, JobState.RUNNING, JobState.INTERRUPTED, JobState.ENDED}
 )
+_NO_ERROR = 1
 _RETURN = {
-    1: "the receiver does not know the job order",
-    2: "the job order's state does not allow it",
-    3: "the job order's state does not allow it",
-    4: "the receiver cannot accept the job order",
-    32: "the request is invalid",
+    1 << 1: "the receiver does not know the job order",
+    1 << 3: "the job order's state does not allow it",
+    1 << 4: "the receiver cannot accept the job order",
+    1 << 32: "the request is invalid",
 }
 _POLL_S = 0.05
 
@@ -69,6 +69,7 @@ class JobOrderDispatcher:
         self._timeout_s = timeout_s
         self._orders: dict[str, JobOrder] = {}
         self._lock = asyncio.Lock()
+        self._has_provider: bool | None = None
 
     async def dispatch(self, job: JobOrder) -> Confirmation:
         """Store, read back, start, confirm by observed state. Idempotent by job id."""
@@ -107,7 +108,7 @@ class JobOrderDispatcher:
             await asyncio.sleep(_POLL_S)
 
     async def withdraw(self, job: str) -> Confirmation:
-        """Abort and clear a job that is not running yet; confirmed when the list lacks it."""
+        """Cancel a job that is not running yet; confirmed when the list lacks it."""
         steps = _Steps()
         async with self._lock:
             try:
@@ -126,12 +127,7 @@ class JobOrderDispatcher:
         if listed.state in (JobState.RUNNING, JobState.INTERRUPTED, JobState.ENDED):
             why = f"the job is {listed.state.value}"
             return _answer(job, CommandOutcome.REJECTED, listed, steps, why)
-        id = ua.Variant(job, ua.VariantType.String)
-        if listed.state is not JobState.ABORTED:
-            await self._call("Abort", id, [])
-            steps.mark("abort")
-        await self._call("Clear", id, [])
-        steps.mark("clear")
+        await self._take_back(job, listed.state, steps)
         while True:
             if job not in await self._list():
                 break
@@ -139,11 +135,30 @@ class JobOrderDispatcher:
         steps.mark("confirm")
         return _answer(job, CommandOutcome.CONFIRMED, None, steps)
 
+    async def _take_back(self, job: str, state: JobState, steps: _Steps) -> None:
+        """By methods that a receiver refuses once the job runs: Cancel, or RevokeStart first."""
+        id = ua.Variant(job, ua.VariantType.String)
+        if state is not JobState.ABORTED:
+            try:
+                await self._link.child(self._receiver, "Cancel")
+            except DispatchError:
+                if state is JobState.ALLOWED_TO_START:
+                    await self._call("RevokeStart", id, [])
+                    steps.mark("revoke")
+                await self._call("Abort", id, [])
+                steps.mark("abort")
+            else:
+                await self._call("Cancel", id, [])
+                steps.mark("cancel")
+                return
+        await self._call("Clear", id, [])
+        steps.mark("clear")
+
     async def jobs(self) -> list[JobResponse]:
         """The receiver's job list; DispatchError when it cannot be read."""
         try:
             async with asyncio.timeout(max(self._timeout_s, 5.0)):
-                return list((await self._link.run(self._list)).values())
+                return list((await self._link.run(self._list_with_times)).values())
         except CUT as error:
             await self._link.drop()
             raise DispatchError(
@@ -174,6 +189,25 @@ class JobOrderDispatcher:
         self._orders = orders
         return out
 
+    async def _list_with_times(self) -> dict[str, JobResponse]:
+        """The list, with the actual times that only the job-response provider tells."""
+        out = await self._list()
+        provider = f"{self._receiver.rsplit('/', 1)[0]}/JobResponseProvider"
+        if self._has_provider is not False:
+            try:
+                node = await self._link.child(provider, "JobOrderResponseList")
+            except DispatchError:
+                self._has_provider = False
+                return out
+            self._has_provider = True
+            for row in await node.read_value() or []:
+                known = out.get(str(row.JobOrderID))
+                if known is not None:
+                    out[known.job] = replace(
+                        known, start_ns=_instant(row.StartTime), end_ns=_instant(row.EndTime)
+                    )
+        return out
+
     async def _call(self, method: str, argument: Any, comment: list[ua.LocalizedText]) -> None:
         receiver = await self._link.node(self._receiver)
         target = await self._link.child(self._receiver, method)
@@ -184,9 +218,11 @@ class JobOrderDispatcher:
             if isinstance(error, _SESSION_ERRORS):
                 raise
             raise _RefusedError(f"{method}: {error}") from error
-        if int(status or 0) != 0:
-            known = _RETURN.get(int(status), "see the receiver's documentation")
-            raise _RefusedError(f"{method} returned status {int(status)}: {known}")
+        code = int(status or 0)
+        if code and not code & _NO_ERROR:
+            known = [text for bit, text in _RETURN.items() if code & bit]
+            text = ", ".join(known) or "see the receiver's documentation"
+            raise _RefusedError(f"{method} returned status {code}: {text}")
 
     async def _structure(self, job: JobOrder) -> Any:
         await self._link.client()

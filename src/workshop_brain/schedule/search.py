@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workshop_brain.kernel import inlined, kernel
+from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import op_times
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, cost_columns, objective
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.structure import Arrays, Problem
+from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.timing import durations, right_shift, sequences, timed
 
 Ints = NDArray[np.int64]
@@ -31,50 +31,62 @@ HEAT = 0.2
 """First temperature over mean duration x mean weight; measured in bench/schedule.py."""
 GOAL_STEP = 0.03
 """Makespan problems chase a goal this far below the best makespan so far."""
+CRITICAL_SHARE = 70
+"""Percent of moves that start from the chain behind a late job."""
+SLACK = 2.0
+"""A move is given up once it costs this much more than allowed (mean duration x mean weight),
+although earlier finishes are pending."""
+EXCHANGES = 8
+"""How often in a budget all searchers go on from the best plan."""
 
 
-class Costs(NamedTuple):
-    """Prices of a plan, see objective.cost_columns; ``due`` may be a moving target."""
+# Columns of the searcher's tables: one row holds all that a step of propagation reads.
+# operations
+(START, END, WORK, READY, FAMILY, STATUS, MACHINE, POSITION, PRED, PRED_END, SUCC, SUCC_END) = (
+    range(12)
+)
+(SINK, SINK_END, TAIL, QUEUED, LOGGED, ALT, ALT_END, REF_MACHINE, REF_START) = range(12, 21)
+# machines
+(BASE, LENGTH, FIXED, FREE, FAMILY_NOW, TABLE, CLOSED, CLOSED_END) = range(8)
+# jobs
+(DUE, WEIGHT, DONE, JOB_SINK, JOB_SINK_END, JOB_LOGGED) = range(6)
+# prices of an operation
+(FLOW, SHIFT, MOVE) = range(3)
+# counters
+(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY) = range(6)
+FAR_BACK = -(1 << 50)
 
-    tardiness: float
-    setup: float
-    flow: Floats
-    shift: Floats
-    move: Floats
-    due: Ints
-    ref_machine: Ints
-    ref_start: Ints
 
+class Tables(NamedTuple):
+    """One searcher's plan and scratch space; columns are named above.
 
-class State(NamedTuple):
-    """One searcher's plan and scratch space. Sequences lie in ``seq`` from ``base[m]`` on."""
+    ``seq`` holds the machine sequences, each from its BASE on. ``arcs``, ``alts`` are rows of
+    (operation, lag) and (machine, duration). ``cost`` = (now, best), relative to the beginning.
+    """
 
-    base: Ints
+    ops: Ints
+    machines: Ints
+    jobs: Ints
+    price: Floats
+    arcs: Ints
+    alts: Ints
+    sink_job: Ints
+    job_sink: Ints
+    setup: Ints
+    closed_ptr: Ints
+    closed_start: Ints
+    closed_end: Ints
+    resumable: Ints
     seq: Ints
-    length: Ints
-    fixed: Ints
-    position: Ints
-    machine: Ints
-    start: Ints
-    end: Ints
-    work: Ints
-    done: Ints
     best_seq: Ints
-    best_count: Ints
+    best_length: Ints
     best_machine: Ints
     cost: Floats
     rng: NDArray[np.uint64]
-    heap_key: Ints
-    heap_op: Ints
-    queued: Ints
-    log_op: Ints
-    log_start: Ints
-    log_end: Ints
-    logged: Ints
-    log_job: Ints
-    log_done: Ints
-    job_logged: Ints
-    counters: Ints
+    heap: Ints
+    log: Ints
+    job_log: Ints
+    tally: Ints
 
 
 @kernel
@@ -89,23 +101,23 @@ def draw(rng: NDArray[np.uint64], n: int) -> int:
 
 
 @kernel
-def _push(key: Ints, op: Ints, size: int, new_key: int, new_op: int) -> int:
+def _push(heap: Ints, size: int, key: int, op: int) -> int:
     i = size
     while i > 0:
         parent = (i - 1) // 2
-        if key[parent] < new_key or (key[parent] == new_key and op[parent] < new_op):
+        if heap[parent, 0] < key or (heap[parent, 0] == key and heap[parent, 1] < op):
             break
-        key[i], op[i] = key[parent], op[parent]
+        heap[i, 0], heap[i, 1] = heap[parent, 0], heap[parent, 1]
         i = parent
-    key[i], op[i] = new_key, new_op
+    heap[i, 0], heap[i, 1] = key, op
     return size + 1
 
 
 @kernel
-def _pop(key: Ints, op: Ints, size: int) -> int:
+def _pop(heap: Ints, size: int) -> int:
     """Remove the first entry; the new size. Read entry 0 before."""
     size -= 1
-    last_key, last_op = key[size], op[size]
+    key, op = heap[size, 0], heap[size, 1]
     i = 0
     while True:
         child = 2 * i + 1
@@ -113,389 +125,456 @@ def _pop(key: Ints, op: Ints, size: int) -> int:
             break
         right = child + 1
         if right < size and (
-            key[right] < key[child] or (key[right] == key[child] and op[right] < op[child])
+            heap[right, 0] < heap[child, 0]
+            or (heap[right, 0] == heap[child, 0] and heap[right, 1] < heap[child, 1])
         ):
             child = right
-        if last_key < key[child] or (last_key == key[child] and last_op < op[child]):
+        if key < heap[child, 0] or (key == heap[child, 0] and op < heap[child, 1]):
             break
-        key[i], op[i] = key[child], op[child]
+        heap[i, 0], heap[i, 1] = heap[child, 0], heap[child, 1]
         i = child
-    key[i], op[i] = last_key, last_op
+    heap[i, 0], heap[i, 1] = key, op
     return size
 
 
-@inlined
-def _setup(a: Arrays, m: int, before: int, op: int) -> int:
+@kernel
+def _changeover(ops: Ints, machines: Ints, setup: Ints, m: int, before: int, op: int) -> int:
     """Changeover before ``op`` on machine m after operation ``before`` (-1: none)."""
-    family = a.op_family[before] if before >= 0 else a.machine_family[m]
+    family = ops[before, FAMILY] if before >= 0 else machines[m, FAMILY_NOW]
     if family < 0:
         return 0
-    return int(a.setup[a.machine_work_center[m], family, a.op_family[op]])
+    return int(setup[machines[m, TABLE], family, ops[op, FAMILY]])
 
 
-@inlined
-def _ready(a: Arrays, s: State, o: int) -> int:
-    ready = max(a.op_release[o], a.now)
-    for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
-        p = a.pred_op[k]
-        if s.machine[p] >= 0:
-            ready = max(ready, s.end[p] + a.pred_lag[k])
+@kernel
+def _ready(ops: Ints, arcs: Ints, o: int) -> int:
+    """When all that o needs is there."""
+    ready = ops[o, READY]
+    for k in range(ops[o, PRED], ops[o, PRED_END]):
+        p = arcs[k, 0]
+        if ops[p, MACHINE] >= 0:
+            ready = max(ready, ops[p, END] + arcs[k, 1])
     return int(ready)
 
 
-@inlined
-def _times(a: Arrays, s: State, o: int) -> tuple[int, int]:
-    """Start and end of o where it stands now, from the current ends of what it follows."""
-    m = s.machine[o]
-    k = s.position[o]
-    before = s.seq[s.base[m] + k - 1] if k > 0 else -1
-    free = a.machine_available[m]
-    if before >= 0:
-        free = max(free, s.end[before])
-    setup = _setup(a, m, before, o)
-    ready = _ready(a, s, o)
-    if a.closed_ptr[m] == a.closed_ptr[m + 1]:
-        begin = max(free + setup, ready)
-        return begin, begin + s.work[o]
-    _, begin, finish = op_times(
-        a.closed_ptr,
-        a.closed_start,
-        a.closed_end,
-        a.machine_resumable,
-        m,
-        free,
-        setup,
-        ready,
-        s.work[o],
-    )
-    return begin, finish
+@kernel
+def _take_out(ops: Ints, machines: Ints, seq: Ints, o: int) -> None:
+    m = ops[o, MACHINE]
+    b, k = machines[m, BASE], ops[o, POSITION]
+    machines[m, LENGTH] -= 1
+    for i in range(k, machines[m, LENGTH]):
+        x = seq[b + i + 1]
+        seq[b + i] = x
+        ops[x, POSITION] = i
 
 
-@inlined
-def _take_out(s: State, o: int) -> None:
-    m = s.machine[o]
-    b, k = s.base[m], s.position[o]
-    s.length[m] -= 1
-    for i in range(k, s.length[m]):
-        x = s.seq[b + i + 1]
-        s.seq[b + i] = x
-        s.position[x] = i
+@kernel
+def _put_in(ops: Ints, machines: Ints, seq: Ints, o: int, m: int, k: int) -> None:
+    b = machines[m, BASE]
+    for i in range(machines[m, LENGTH], k, -1):
+        x = seq[b + i - 1]
+        seq[b + i] = x
+        ops[x, POSITION] = i
+    seq[b + k] = o
+    ops[o, POSITION] = k
+    ops[o, MACHINE] = m
+    machines[m, LENGTH] += 1
 
 
-@inlined
-def _put_in(s: State, o: int, m: int, k: int) -> None:
-    b = s.base[m]
-    for i in range(s.length[m], k, -1):
-        x = s.seq[b + i - 1]
-        s.seq[b + i] = x
-        s.position[x] = i
-    s.seq[b + k] = o
-    s.position[o] = k
-    s.machine[o] = m
-    s.length[m] += 1
-
-
-@inlined
-def _job_done(a: Arrays, s: State, j: int) -> int:
-    done = -(1 << 50)
-    for k in range(a.job_sink_ptr[j], a.job_sink_ptr[j + 1]):
-        x = a.job_sink_op[k]
-        if s.machine[x] >= 0:
-            done = max(done, s.end[x] + a.op_tail[x])
+@kernel
+def _job_done(ops: Ints, jobs: Ints, job_sink: Ints, j: int) -> int:
+    """Completion of a job as its operations stand."""
+    done = FAR_BACK
+    for k in range(jobs[j, JOB_SINK], jobs[j, JOB_SINK_END]):
+        x = job_sink[k]
+        if ops[x, MACHINE] >= 0:
+            done = max(done, ops[x, END] + ops[x, TAIL])
     return done
 
 
 @kernel
-def _fill_done(a: Arrays, s: State) -> None:
-    for j in range(len(s.done)):
-        s.done[j] = _job_done(a, s, j)
+def _fill_done(ops: Ints, jobs: Ints, job_sink: Ints) -> None:
+    for j in range(len(jobs)):
+        jobs[j, DONE] = _job_done(ops, jobs, job_sink, j)
 
 
-@inlined
-def _propagate(a: Arrays, c: Costs, s: State, seeds: Ints, keys: Ints, limit: float) -> float:
+@kernel
+def _wake(ops: Ints, heap: Ints, count: Ints, size: int, x: int, kind: int) -> int:
+    """Queue x for a new look; kind 2 = something before it may end earlier."""
+    queued = ops[x, QUEUED]
+    if queued == 0:
+        size = _push(heap, size, ops[x, START], x)
+        ops[x, QUEUED] = kind
+        count[EARLY] += kind - 1
+    elif queued < kind:
+        ops[x, QUEUED] = kind
+        count[EARLY] += 1
+    return size
+
+
+@kernel
+def _propagate(
+    ops: Ints,
+    machines: Ints,
+    jobs: Ints,
+    price: Floats,
+    arcs: Ints,
+    sink_job: Ints,
+    job_sink: Ints,
+    setup: Ints,
+    closed_ptr: Ints,
+    closed_start: Ints,
+    closed_end: Ints,
+    resumable: Ints,
+    seq: Ints,
+    heap: Ints,
+    log: Ints,
+    job_log: Ints,
+    count: Ints,
+    size: int,
+    limit: float,
+    slack: float,
+    late_price: float,
+    now: int,
+) -> float:
     """Change of cost when all times settle; more than ``limit`` = given up on the way.
 
-    ``queued``: 0 not in the heap, 1 something before it ends later, 2 maybe earlier.
+    QUEUED: 0 not in the heap, 1 something before it ends later, 2 maybe earlier.
     """
-    size = 0
-    early = 0
-    logs = 0
-    job_logs = 0
+    logs, job_logs, steps = 0, 0, 0
     delta = 0.0
-    for i in range(len(seeds)):
-        o = seeds[i]
-        if o >= 0 and s.queued[o] == 0 and a.op_status[o] == 0:
-            size = _push(s.heap_key, s.heap_op, size, keys[i], o)
-            s.queued[o] = 2
-            early += 1
-    steps = 0
-    most = 6 * len(a.op_job) + 100
+    most = 6 * len(ops) + 100
     while size > 0:
-        if early == 0 and delta > limit:
+        if delta > limit and (count[EARLY] == 0 or delta > limit + slack):
             break
         steps += 1
         if steps > most:
             delta = np.inf
             break
-        o = s.heap_op[0]
-        size = _pop(s.heap_key, s.heap_op, size)
-        if s.queued[o] == 2:
-            early -= 1
-        s.queued[o] = 0
-        begin, finish = _times(a, s, o)
-        old_begin, old_finish = s.start[o], s.end[o]
+        o = heap[0, 1]
+        size = _pop(heap, size)
+        if ops[o, QUEUED] == 2:
+            count[EARLY] -= 1
+        ops[o, QUEUED] = 0
+        m, k = ops[o, MACHINE], ops[o, POSITION]
+        free, family = machines[m, FREE], machines[m, FAMILY_NOW]
+        if k > 0:
+            before = seq[machines[m, BASE] + k - 1]
+            free, family = max(free, ops[before, END]), ops[before, FAMILY]
+        change = 0
+        if family >= 0:
+            change = setup[machines[m, TABLE], family, ops[o, FAMILY]]
+        ready = _ready(ops, arcs, o)
+        if machines[m, CLOSED] == machines[m, CLOSED_END]:
+            begin = max(free + change, ready)
+            finish = begin + ops[o, WORK]
+        else:
+            _, begin, finish = op_times(
+                closed_ptr,
+                closed_start,
+                closed_end,
+                resumable,
+                m,
+                free,
+                change,
+                ready,
+                ops[o, WORK],
+            )
+        old_begin, old_finish = ops[o, START], ops[o, END]
         if begin == old_begin and finish == old_finish:
             continue
-        if s.logged[o] == 0:
-            s.logged[o] = 1
-            s.log_op[logs], s.log_start[logs], s.log_end[logs] = o, old_begin, old_finish
+        if ops[o, LOGGED] == 0:
+            ops[o, LOGGED] = 1
+            log[logs, 0], log[logs, 1], log[logs, 2] = o, old_begin, old_finish
             logs += 1
-        s.start[o], s.end[o] = begin, finish
-        if c.shift[o] > 0.0:
-            ref = max(c.ref_start[o], a.now)
-            delta += c.shift[o] * (abs(begin - ref) - abs(old_begin - ref))
+        ops[o, START], ops[o, END] = begin, finish
+        if price[o, SHIFT] > 0.0:
+            ref = max(ops[o, REF_START], now)
+            delta += price[o, SHIFT] * (abs(begin - ref) - abs(old_begin - ref))
         if finish == old_finish:
             continue
-        delta += c.flow[o] * (finish - old_finish)
-        for k in range(a.sink_ptr[o], a.sink_ptr[o + 1]):
-            j = a.sink_job[k]
-            done = _job_done(a, s, j)
-            if done != s.done[j]:
-                if s.job_logged[j] == 0:
-                    s.job_logged[j] = 1
-                    s.log_job[job_logs], s.log_done[job_logs] = j, s.done[j]
+        delta += price[o, FLOW] * (finish - old_finish)
+        for i in range(ops[o, SINK], ops[o, SINK_END]):
+            j = sink_job[i]
+            done = finish + ops[o, TAIL]
+            if jobs[j, JOB_SINK_END] - jobs[j, JOB_SINK] > 1:
+                done = _job_done(ops, jobs, job_sink, j)
+            if done != jobs[j, DONE]:
+                if jobs[j, JOB_LOGGED] == 0:
+                    jobs[j, JOB_LOGGED] = 1
+                    job_log[job_logs, 0], job_log[job_logs, 1] = j, jobs[j, DONE]
                     job_logs += 1
-                late = max(0, done - c.due[j]) - max(0, s.done[j] - c.due[j])
-                delta += c.tardiness * a.job_weight[j] * late
-                s.done[j] = done
+                late = max(0, done - jobs[j, DUE]) - max(0, jobs[j, DONE] - jobs[j, DUE])
+                delta += late_price * jobs[j, WEIGHT] * late
+                jobs[j, DONE] = done
         kind = 2 if finish < old_finish else 1
-        m = s.machine[o]
-        if s.position[o] + 1 < s.length[m]:
-            x = s.seq[s.base[m] + s.position[o] + 1]
-            if s.queued[x] == 0:
-                size = _push(s.heap_key, s.heap_op, size, s.start[x], x)
-                s.queued[x] = kind
-                early += kind - 1
-            elif s.queued[x] < kind:
-                s.queued[x] = kind
-                early += 1
-        for k in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
-            x = a.succ_op[k]
-            if s.machine[x] < 0:
-                continue
-            if s.queued[x] == 0:
-                size = _push(s.heap_key, s.heap_op, size, s.start[x], x)
-                s.queued[x] = kind
-                early += kind - 1
-            elif s.queued[x] < kind:
-                s.queued[x] = kind
-                early += 1
+        if k + 1 < machines[m, LENGTH]:
+            x = seq[machines[m, BASE] + k + 1]
+            size = _wake(ops, heap, count, size, x, kind)
+        for i in range(ops[o, SUCC], ops[o, SUCC_END]):
+            x = arcs[i, 0]
+            if ops[x, MACHINE] >= 0:
+                size = _wake(ops, heap, count, size, x, kind)
     for i in range(size):
-        s.queued[s.heap_op[i]] = 0
-    s.counters[0] = logs
-    s.counters[1] = job_logs
-    s.counters[2] += steps
+        ops[heap[i, 1], QUEUED] = 0
+    count[EARLY] = 0
+    count[LOGS], count[JOB_LOGS] = logs, job_logs
+    count[STEPS] += steps
     return delta
 
 
-@inlined
-def _forget(s: State, undo: bool) -> None:
+@kernel
+def _forget(ops: Ints, jobs: Ints, log: Ints, job_log: Ints, count: Ints, undo: bool) -> None:
     """Clear the logs; with ``undo`` put the logged times back."""
-    for i in range(s.counters[0]):
-        o = s.log_op[i]
-        s.logged[o] = 0
+    for i in range(count[LOGS]):
+        o = log[i, 0]
+        ops[o, LOGGED] = 0
         if undo:
-            s.start[o], s.end[o] = s.log_start[i], s.log_end[i]
-    for i in range(s.counters[1]):
-        j = s.log_job[i]
-        s.job_logged[j] = 0
+            ops[o, START], ops[o, END] = log[i, 1], log[i, 2]
+    for i in range(count[JOB_LOGS]):
+        j = job_log[i, 0]
+        jobs[j, JOB_LOGGED] = 0
         if undo:
-            s.done[j] = s.log_done[i]
+            jobs[j, DONE] = job_log[i, 1]
 
 
-@inlined
-def _pick(a: Arrays, c: Costs, s: State) -> int:
+@kernel
+def _pick(
+    ops: Ints,
+    machines: Ints,
+    jobs: Ints,
+    arcs: Ints,
+    job_sink: Ints,
+    setup: Ints,
+    seq: Ints,
+    rng: NDArray[np.uint64],
+) -> int:
     """An operation to move: mostly one on the chain that makes a late job late; -1: none found."""
-    n, jobs = len(a.op_job), len(c.due)
-    if draw(s.rng, 100) < 70:
+    if draw(rng, 100) < CRITICAL_SHARE:
         for _ in range(8):
-            j = draw(s.rng, jobs)
-            if s.done[j] <= c.due[j] or a.job_weight[j] == 0:
+            j = draw(rng, len(jobs))
+            if jobs[j, DONE] <= jobs[j, DUE] or jobs[j, WEIGHT] == 0:
                 continue
             o = -1
-            for k in range(a.job_sink_ptr[j], a.job_sink_ptr[j + 1]):
-                x = a.job_sink_op[k]
-                if s.machine[x] >= 0 and s.end[x] + a.op_tail[x] == s.done[j]:
+            for k in range(jobs[j, JOB_SINK], jobs[j, JOB_SINK_END]):
+                x = job_sink[k]
+                if ops[x, MACHINE] >= 0 and ops[x, END] + ops[x, TAIL] == jobs[j, DONE]:
                     o = x
             chosen, seen = -1, 0
-            while o >= 0 and a.op_status[o] == 0 and seen < 200:
+            while o >= 0 and ops[o, STATUS] == 0 and seen < 200:
                 seen += 1
-                if draw(s.rng, seen) == 0:
+                if draw(rng, seen) == 0:
                     chosen = o
-                m, k = s.machine[o], s.position[o]
-                following = -1
-                latest = -(1 << 50)
+                m, k = ops[o, MACHINE], ops[o, POSITION]
+                following, latest = -1, FAR_BACK
                 if k > 0:
-                    x = s.seq[s.base[m] + k - 1]
-                    following = x
-                    latest = s.end[x] + _setup(a, m, x, o)
-                for i in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
-                    p = a.pred_op[i]
-                    if s.machine[p] >= 0 and s.end[p] + a.pred_lag[i] > latest:
-                        latest = s.end[p] + a.pred_lag[i]
+                    following = seq[machines[m, BASE] + k - 1]
+                    change = _changeover(ops, machines, setup, m, following, o)
+                    latest = ops[following, END] + change
+                for i in range(ops[o, PRED], ops[o, PRED_END]):
+                    p = arcs[i, 0]
+                    if ops[p, MACHINE] >= 0 and ops[p, END] + arcs[i, 1] > latest:
+                        latest = ops[p, END] + arcs[i, 1]
                         following = p
-                if latest < max(a.op_release[o], a.now):
+                if latest < ops[o, READY]:
                     break
                 o = following
             if chosen >= 0:
                 return chosen
-    o = draw(s.rng, n)
-    if a.op_status[o] != 0 or s.machine[o] < 0:
+    o = draw(rng, len(ops))
+    if ops[o, STATUS] != 0 or ops[o, MACHINE] < 0:
         return -1
     return o
 
 
-@inlined
-def _after(s: State, m: int, t: int) -> int:
+@kernel
+def _after(ops: Ints, machines: Ints, seq: Ints, m: int, t: int) -> int:
     """Position of the first operation on m that starts at or after t."""
-    b = s.base[m]
-    low, high = s.fixed[m], s.length[m]
+    b = machines[m, BASE]
+    low, high = machines[m, FIXED], machines[m, LENGTH]
     while low < high:
         mid = (low + high) // 2
-        if s.start[s.seq[b + mid]] >= t:
+        if ops[seq[b + mid], START] >= t:
             high = mid
         else:
             low = mid + 1
     return int(low)
 
 
-@inlined
-def _spot(a: Arrays, s: State, o: int, m: int, ready: int) -> int:
+@kernel
+def _spot(
+    ops: Ints,
+    machines: Ints,
+    seq: Ints,
+    rng: NDArray[np.uint64],
+    o: int,
+    m: int,
+    ready: int,
+) -> int:
     """Where to put o (taken out already) on machine m: near its possible starts, or its family."""
-    b = s.base[m]
-    low = max(s.fixed[m], _after(s, m, ready) - 1)
-    high = min(s.length[m], _after(s, m, s.start[o]) + 3)
-    if high < low:
-        high = low
-    if draw(s.rng, 3) == 0:
+    b, fixed, length = machines[m, BASE], machines[m, FIXED], machines[m, LENGTH]
+    low = max(fixed, _after(ops, machines, seq, m, ready) - 1)
+    high = max(low, min(length, _after(ops, machines, seq, m, ops[o, START]) + 3))
+    if draw(rng, 3) == 0:
         seen, chosen = 0, -1
-        for k in range(max(s.fixed[m], low - 3), min(s.length[m], high + 5)):
-            if a.op_family[s.seq[b + k]] == a.op_family[o]:
+        for k in range(max(fixed, low - 3), min(length, high + 5)):
+            if ops[seq[b + k], FAMILY] == ops[o, FAMILY]:
                 seen += 1
-                if draw(s.rng, seen) == 0:
+                if draw(rng, seen) == 0:
                     chosen = k
         if chosen >= 0:
-            return chosen + draw(s.rng, 2)
-    return int(low + draw(s.rng, high - low + 1))
+            return chosen + draw(rng, 2)
+    return int(low + draw(rng, high - low + 1))
 
 
-@inlined
-def _cyclic(a: Arrays, s: State, o: int, m: int, k: int) -> bool:
+@kernel
+def _cyclic(ops: Ints, machines: Ints, arcs: Ints, seq: Ints, o: int, m: int, k: int) -> bool:
     """Whether placing o at position k may contradict precedence (by times: never misses one)."""
-    b = s.base[m]
+    b = machines[m, BASE]
     if k > 0:
-        p = s.seq[b + k - 1]
-        for i in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
-            x = a.succ_op[i]
-            if s.machine[x] >= 0 and (p == x or s.start[p] >= s.end[x]):
+        p = seq[b + k - 1]
+        for i in range(ops[o, SUCC], ops[o, SUCC_END]):
+            x = arcs[i, 0]
+            if ops[x, MACHINE] >= 0 and (p == x or ops[p, START] >= ops[x, END]):
                 return True
-    if k < s.length[m]:
-        q = s.seq[b + k]
-        for i in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
-            x = a.pred_op[i]
-            if s.machine[x] >= 0 and (q == x or s.end[q] <= s.start[x]):
+    if k < machines[m, LENGTH]:
+        q = seq[b + k]
+        for i in range(ops[o, PRED], ops[o, PRED_END]):
+            x = arcs[i, 0]
+            if ops[x, MACHINE] >= 0 and (q == x or ops[q, END] <= ops[x, START]):
                 return True
     return False
 
 
 @kernel
-def search(a: Arrays, c: Costs, s: State, moves: int, hot: float, cold: float) -> None:
-    """Try moves; ``cost`` = [current, best]; the temperature falls from hot to cold."""
-    seeds = np.empty(3, np.int64)
-    keys = np.empty(3, np.int64)
-    at_best = s.cost[0] <= s.cost[1]
+def _keep(ops: Ints, machines: Ints, seq: Ints, t: Tables) -> None:
+    """Remember the sequences as the best ones."""
+    t.best_seq[:] = seq
+    t.best_length[:] = machines[:, LENGTH]
+    t.best_machine[:] = ops[:, MACHINE]
+
+
+@kernel
+def search(
+    t: Tables,
+    moves: int,
+    hot: float,
+    cold: float,
+    slack: float,
+    late_price: float,
+    setup_price: float,
+    now: int,
+) -> None:
+    """Try moves on the tables; the temperature falls from hot to cold."""
+    ops, machines, jobs, price = t.ops, t.machines, t.jobs, t.price
+    arcs, alts, seq, setup, rng = t.arcs, t.alts, t.seq, t.setup, t.rng
+    sink_job, job_sink, cost, count = t.sink_job, t.job_sink, t.cost, t.tally
+    closed_ptr, closed_start, closed_end = t.closed_ptr, t.closed_start, t.closed_end
+    resumable, heap, log, job_log = t.resumable, t.heap, t.log, t.job_log
+    at_best = cost[0] <= cost[1]
     for step in range(moves):
         heat = hot + (cold - hot) * step / moves
-        o = _pick(a, c, s)
+        o = _pick(ops, machines, jobs, arcs, job_sink, setup, seq, rng)
         if o < 0:
             continue
-        old_m, old_k = s.machine[o], s.position[o]
-        options = a.alt_ptr[o + 1] - a.alt_ptr[o]
-        m = old_m
-        work = s.work[o]
-        if options > 1 and draw(s.rng, 2) == 0:
-            k = a.alt_ptr[o] + draw(s.rng, options)
-            m, work = a.alt_machine[k], a.alt_duration[k]
-        follower = -1
-        before = -1
+        old_m, old_k, old_work = ops[o, MACHINE], ops[o, POSITION], ops[o, WORK]
+        m, work = old_m, old_work
+        options = ops[o, ALT_END] - ops[o, ALT]
+        if options > 1 and draw(rng, 2) == 0:
+            k = ops[o, ALT] + draw(rng, options)
+            m, work = alts[k, 0], alts[k, 1]
+        before, follower = -1, -1
         if old_k > 0:
-            before = s.seq[s.base[old_m] + old_k - 1]
-        if old_k + 1 < s.length[old_m]:
-            follower = s.seq[s.base[old_m] + old_k + 1]
-        ready = _ready(a, s, o)
-        _take_out(s, o)
-        spot = _spot(a, s, o, m, ready)
-        if (m == old_m and spot == old_k) or _cyclic(a, s, o, m, spot):
-            _put_in(s, o, old_m, old_k)
+            before = seq[machines[old_m, BASE] + old_k - 1]
+        if old_k + 1 < machines[old_m, LENGTH]:
+            follower = seq[machines[old_m, BASE] + old_k + 1]
+        ready = _ready(ops, arcs, o)
+        _take_out(ops, machines, seq, o)
+        spot = _spot(ops, machines, seq, rng, o, m, ready)
+        if (m == old_m and spot == old_k) or _cyclic(ops, machines, arcs, seq, o, m, spot):
+            _put_in(ops, machines, seq, o, old_m, old_k)
             continue
-        setup = -_setup(a, old_m, before, o)
-        if follower >= 0:
-            setup += _setup(a, old_m, before, follower) - _setup(a, old_m, o, follower)
         p, q = -1, -1
         if spot > 0:
-            p = s.seq[s.base[m] + spot - 1]
-        if spot < s.length[m]:
-            q = s.seq[s.base[m] + spot]
-        setup += _setup(a, m, p, o)
-        if q >= 0:
-            setup += _setup(a, m, o, q) - _setup(a, m, p, q)
-        delta = c.setup * setup
-        if m != old_m:
-            if old_m == c.ref_machine[o]:
-                delta += c.move[o]
-            elif m == c.ref_machine[o]:
-                delta -= c.move[o]
-        old_work = s.work[o]
-        _put_in(s, o, m, spot)
-        s.work[o] = work
-        seeds[0], seeds[1], seeds[2] = o, q, follower
-        keys[0] = s.start[o]
-        if q >= 0:
-            keys[0] = s.start[q] - 1
-            keys[1] = s.start[q]
-        elif p >= 0:
-            keys[0] = max(ready, s.start[p] + 1)
+            p = seq[machines[m, BASE] + spot - 1]
+        if spot < machines[m, LENGTH]:
+            q = seq[machines[m, BASE] + spot]
+        change = _changeover(ops, machines, setup, m, p, o)
+        change -= _changeover(ops, machines, setup, old_m, before, o)
         if follower >= 0:
-            keys[2] = s.start[follower]
-        limit = heat * draw(s.rng, 1 << 20) / (1 << 20)
-        delta += _propagate(a, c, s, seeds, keys, limit - delta)
-        s.counters[3] += 1
+            change += _changeover(ops, machines, setup, old_m, before, follower)
+            change -= _changeover(ops, machines, setup, old_m, o, follower)
+        if q >= 0:
+            change += _changeover(ops, machines, setup, m, o, q)
+            change -= _changeover(ops, machines, setup, m, p, q)
+        delta = setup_price * change
+        if m != old_m:
+            if old_m == ops[o, REF_MACHINE]:
+                delta += price[o, MOVE]
+            elif m == ops[o, REF_MACHINE]:
+                delta -= price[o, MOVE]
+        _put_in(ops, machines, seq, o, m, spot)
+        ops[o, WORK] = work
+        key = ops[o, START]
+        if q >= 0:
+            key = ops[q, START] - 1
+        elif p >= 0:
+            key = max(ready, ops[p, START] + 1)
+        size = _push(heap, 0, key, o)
+        ops[o, QUEUED] = 2
+        count[EARLY] = 1
+        if q >= 0:
+            size = _wake(ops, heap, count, size, q, 2)
+        if follower >= 0:
+            size = _wake(ops, heap, count, size, follower, 2)
+        limit = heat * draw(rng, 1 << 20) / (1 << 20)
+        delta += _propagate(
+            ops,
+            machines,
+            jobs,
+            price,
+            arcs,
+            sink_job,
+            job_sink,
+            setup,
+            closed_ptr,
+            closed_start,
+            closed_end,
+            resumable,
+            seq,
+            heap,
+            log,
+            job_log,
+            count,
+            size,
+            limit - delta,
+            slack,
+            late_price,
+            now,
+        )
+        count[TRIED] += 1
         if delta > limit:
-            _forget(s, True)
-            _take_out(s, o)
-            _put_in(s, o, old_m, old_k)
-            s.work[o] = old_work
+            _forget(ops, jobs, log, job_log, count, True)
+            _take_out(ops, machines, seq, o)
+            _put_in(ops, machines, seq, o, old_m, old_k)
+            ops[o, WORK] = old_work
             continue
         if at_best and delta > 0.0:
-            # the best plan is left: copy it now, with this one move taken back
-            _take_out(s, o)
-            _put_in(s, o, old_m, old_k)
-            s.best_seq[:] = s.seq
-            s.best_count[:] = s.length
-            s.best_machine[:] = s.machine
-            _take_out(s, o)
-            _put_in(s, o, m, spot)
+            # the best plan is being left: remember it, with this one move taken back
+            _take_out(ops, machines, seq, o)
+            _put_in(ops, machines, seq, o, old_m, old_k)
+            _keep(ops, machines, seq, t)
+            _take_out(ops, machines, seq, o)
+            _put_in(ops, machines, seq, o, m, spot)
             at_best = False
-        _forget(s, False)
-        s.counters[4] += 1
-        s.cost[0] += delta
-        if s.cost[0] < s.cost[1] - 1e-6:
-            s.cost[1] = s.cost[0]
+        _forget(ops, jobs, log, job_log, count, False)
+        count[TAKEN] += 1
+        cost[0] += delta
+        if cost[0] < cost[1] - 1e-6:
+            cost[1] = cost[0]
             at_best = True
     if at_best:
-        s.best_seq[:] = s.seq
-        s.best_count[:] = s.length
-        s.best_machine[:] = s.machine
+        _keep(ops, machines, seq, t)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -518,92 +597,92 @@ class Improvement:
     seconds: float
 
 
-def _costs(
-    problem: Problem, previous: Plan | None, weights: Weights, due: Ints | None = None
-) -> Costs:
-    flow, shift, move = cost_columns(problem, previous, weights)
-    none = np.full(problem.n_ops, -1, np.int64)
-    return Costs(
-        tardiness=float(weights.tardiness),
-        setup=float(weights.setup),
-        flow=flow,
-        shift=shift,
-        move=move,
-        due=problem.job_due if due is None else due,
-        ref_machine=none if previous is None else previous.machine,
-        ref_start=none if previous is None else previous.start,
-    )
-
-
-def _capacity(problem: Problem, plan: Plan) -> Ints:
-    """Where each machine's sequence begins: room for all that may ever stand there."""
-    counts = np.bincount(problem.alt_machine, minlength=problem.n_machines)
-    fixed = plan.machine[(problem.op_status != 0) & (plan.machine >= 0)]
-    counts += np.bincount(fixed, minlength=problem.n_machines)
-    base = np.zeros(problem.n_machines + 1, np.int64)
-    np.cumsum(counts + 1, out=base[1:])
-    return base
-
-
-def _state(problem: Problem, plan: Plan, seed: int) -> State:
-    n, jobs, machines = problem.n_ops, problem.n_jobs, problem.n_machines
-    base = _capacity(problem, plan)
-    ptr, ops = sequences(problem, plan)
-    seq = np.full(base[-1], -1, np.int64)
-    position = np.full(n, -1, np.int64)
-    fixed = np.zeros(machines, np.int64)
-    for m in range(machines):
-        row = ops[ptr[m] : ptr[m + 1]]
-        seq[base[m] : base[m] + len(row)] = row
-        position[row] = np.arange(len(row))
-        fixed[m] = int((problem.op_status[row] != 0).sum())
-    a = problem.arrays
-    work = np.zeros(n, np.int64)
+def _tables(
+    problem: Problem,
+    plan: Plan,
+    previous: Plan | None,
+    weights: Weights,
+    seed: int,
+    due: Ints | None = None,
+) -> Tables:
+    """A searcher's tables for a timed plan."""
+    n, count = problem.n_ops, problem.n_machines
+    ptr, order = sequences(problem, plan)
+    fixed = (problem.op_status != 0) & (plan.machine >= 0)
+    room = np.bincount(problem.alt_machine, minlength=count) + 1
+    room += np.bincount(plan.machine[fixed], minlength=count)
+    base = np.cumsum(room) - room
+    at = np.repeat(base - ptr[:-1], np.diff(ptr)) + np.arange(len(order))
+    seq = np.full(int(room.sum()), -1, np.int64)
+    seq[at] = order
+    ops = np.zeros((n, 21), np.int64)
     free = np.flatnonzero((plan.machine >= 0) & (problem.op_status == 0))
-    work[free] = durations(problem, free, plan.machine)
-    state = State(
-        base=base,
+    ops[:, START], ops[:, END], ops[:, MACHINE] = plan.start, plan.end, plan.machine
+    ops[free, WORK] = durations(problem, free, plan.machine)
+    ops[:, READY] = np.maximum(problem.op_release, problem.now)
+    ops[:, FAMILY], ops[:, STATUS] = problem.op_family, problem.op_status
+    ops[order, POSITION] = np.arange(len(order)) - np.repeat(ptr[:-1], np.diff(ptr))
+    arcs = len(problem.pred_op)
+    ops[:, PRED], ops[:, PRED_END] = problem.pred_ptr[:-1], problem.pred_ptr[1:]
+    ops[:, SUCC], ops[:, SUCC_END] = problem.succ_ptr[:-1] + arcs, problem.succ_ptr[1:] + arcs
+    ops[:, SINK], ops[:, SINK_END] = problem.sink_ptr[:-1], problem.sink_ptr[1:]
+    ops[:, ALT], ops[:, ALT_END] = problem.alt_ptr[:-1], problem.alt_ptr[1:]
+    ops[:, TAIL] = problem.op_tail
+    ops[:, REF_MACHINE] = -1 if previous is None else previous.machine
+    ops[:, REF_START] = -1 if previous is None else previous.start
+    machines = np.zeros((count, 8), np.int64)
+    machines[:, BASE], machines[:, LENGTH] = base, np.diff(ptr)
+    machines[:, FIXED] = np.bincount(plan.machine[fixed], minlength=count)
+    machines[:, FREE], machines[:, FAMILY_NOW] = problem.machine_available, problem.machine_family
+    machines[:, TABLE] = problem.machine_work_center
+    machines[:, CLOSED], machines[:, CLOSED_END] = problem.closed_ptr[:-1], problem.closed_ptr[1:]
+    jobs = np.zeros((problem.n_jobs, 6), np.int64)
+    jobs[:, DUE] = problem.job_due if due is None else due
+    jobs[:, WEIGHT] = problem.job_weight
+    jobs[:, JOB_SINK], jobs[:, JOB_SINK_END] = problem.job_sink_ptr[:-1], problem.job_sink_ptr[1:]
+    _fill_done(ops, jobs, problem.job_sink_op)
+    rng = np.array([(seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64 or 1], np.uint64)
+    for _ in range(16):
+        draw(rng, 2)
+    return Tables(
+        ops=ops,
+        machines=machines,
+        jobs=jobs,
+        price=np.column_stack(cost_columns(problem, previous, weights)),
+        arcs=np.column_stack(
+            (
+                np.append(problem.pred_op, problem.succ_op),
+                np.append(problem.pred_lag, problem.succ_lag),
+            )
+        ),
+        alts=np.column_stack((problem.alt_machine, problem.alt_duration)),
+        sink_job=problem.sink_job,
+        job_sink=problem.job_sink_op,
+        setup=problem.setup,
+        closed_ptr=problem.closed_ptr,
+        closed_start=problem.closed_start,
+        closed_end=problem.closed_end,
+        resumable=problem.machine_resumable,
         seq=seq,
-        length=np.diff(ptr),
-        fixed=fixed,
-        position=position,
-        machine=plan.machine.copy(),
-        start=plan.start.copy(),
-        end=plan.end.copy(),
-        work=work,
-        done=np.zeros(jobs, np.int64),
         best_seq=seq.copy(),
-        best_count=np.diff(ptr),
+        best_length=machines[:, LENGTH].copy(),
         best_machine=plan.machine.copy(),
         cost=np.zeros(2),
-        rng=np.array([(seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64 or 1], np.uint64),
-        heap_key=np.zeros(n + 3, np.int64),
-        heap_op=np.zeros(n + 3, np.int64),
-        queued=np.zeros(n, np.int64),
-        log_op=np.zeros(n, np.int64),
-        log_start=np.zeros(n, np.int64),
-        log_end=np.zeros(n, np.int64),
-        logged=np.zeros(n, np.int64),
-        log_job=np.zeros(jobs, np.int64),
-        log_done=np.zeros(jobs, np.int64),
-        job_logged=np.zeros(jobs, np.int64),
-        counters=np.zeros(8, np.int64),
+        rng=rng,
+        heap=np.zeros((n + 3, 2), np.int64),
+        log=np.zeros((n, 3), np.int64),
+        job_log=np.zeros((problem.n_jobs, 2), np.int64),
+        tally=np.zeros(6, np.int64),
     )
-    _fill_done(a, state)
-    for _ in range(16):
-        draw(state.rng, 2)
-    return state
 
 
-def _best_plan(problem: Problem, state: State) -> Plan:
-    machines = problem.n_machines
-    ptr = np.zeros(machines + 1, np.int64)
-    np.cumsum(state.best_count, out=ptr[1:])
-    rows = [
-        state.best_seq[state.base[m] : state.base[m] + state.best_count[m]] for m in range(machines)
-    ]
-    ops = np.concatenate(rows) if rows else np.zeros(0, np.int64)
-    return timed(problem, state.best_machine, ptr, np.ascontiguousarray(ops))
+def _best_plan(problem: Problem, tables: Tables) -> Plan:
+    """The best sequences of a searcher, timed."""
+    length = tables.best_length
+    ptr = np.zeros(len(length) + 1, np.int64)
+    np.cumsum(length, out=ptr[1:])
+    at = np.repeat(tables.machines[:, BASE] - ptr[:-1], length) + np.arange(ptr[-1])
+    return timed(problem, tables.best_machine, ptr, np.ascontiguousarray(tables.best_seq[at]))
 
 
 def improve(
@@ -665,30 +744,28 @@ class _Run:
         workers: int,
         value: float,
     ) -> None:
-        self.problem, self.arrays = problem, problem.arrays
-        self.reference, self.weights = reference, weights
+        self.problem, self.reference, self.weights = problem, reference, weights
         self.plan, self.value = plan, value
         self.curve: list[tuple[float, int, float]] = [(0.0, 0, value)]
         self.moves = 0
         self.target = problem.target == "makespan"
-        self.costs = self._priced()
-        self.states = [_state(problem, plan, seed * 1000 + k) for k in range(workers)]
+        self.searchers = [self._fresh(seed * 1000 + k) for k in range(workers)]
         self.seen = [0.0] * workers
-        self.heat = self._heat()
+        self.unit = self._unit()
+        self.heat, self.slack = HEAT * self.unit, SLACK * self.unit
 
-    def _priced(self) -> Costs:
+    def _fresh(self, seed: int) -> Tables:
         due = None
         if self.target:
             goal = int((self.plan.end + self.problem.op_tail).max() * (1 - GOAL_STEP))
             due = np.full(self.problem.n_jobs, goal, np.int64)
-        return _costs(self.problem, self.reference, self.weights, due)
+        return _tables(self.problem, self.plan, self.reference, self.weights, seed, due)
 
-    def _heat(self) -> float:
-        """Temperature at which a typical single delay is accepted now and then."""
-        free = self.problem.op_status == 0
-        work = self.states[0].work[free]
+    def _unit(self) -> float:
+        """Cost of a typical delay: mean work x mean weight."""
+        work = self.searchers[0].ops[self.problem.op_status == 0, WORK]
         weight = float(self.problem.job_weight.mean()) * max(self.weights.tardiness, 1e-9)
-        return HEAT * float(work.mean()) * weight if len(work) else 0.0
+        return float(work.mean()) * weight if len(work) else 0.0
 
     def go(
         self,
@@ -698,50 +775,47 @@ class _Run:
         progress: Callable[[float, float], bool] | None,
     ) -> None:
         """Search until the budget is used."""
-        total = None if iterations is None else max(1, iterations // len(self.states))
+        total = None if iterations is None else max(1, iterations // len(self.searchers))
         chunk = CHUNK if total is not None else 500
         done, share, shared = 0, 0.0, 0
-        with ThreadPoolExecutor(len(self.states)) as pool:
+        with ThreadPoolExecutor(len(self.searchers)) as pool:
             while share < 1.0:
                 moves = chunk if total is None else min(chunk, total - done)
                 clock = time.perf_counter()
-                ahead = self._share(seconds, total, begin, done + moves)
-                hot, cold = self.heat * (1 - share), self.heat * max(0.0, 1 - ahead)
-                jobs = [
-                    pool.submit(search, self.arrays, self.costs, state, moves, hot, cold)
-                    for state in self.states
-                ]
-                for job in jobs:
-                    job.result()
+                ahead = _share(seconds, total, begin, done + moves)
+                self._round(pool, moves, 1 - share, max(0.0, 1 - ahead))
                 done += moves
-                self.moves += moves * len(self.states)
                 self._collect(time.perf_counter() - begin)
-                share = self._share(seconds, total, begin, done)
-                if int(share * 8) > shared and share < 1.0:
-                    shared = int(share * 8)
+                share = _share(seconds, total, begin, done)
+                if int(share * EXCHANGES) > shared and share < 1.0:
+                    shared = int(share * EXCHANGES)
                     self._exchange()
                 if progress is not None and not progress(min(1.0, share), self.value):
                     break
                 if total is None:
                     took = max(1e-4, time.perf_counter() - clock)
                     left = max(0.0, (seconds or 0.0) - (time.perf_counter() - begin))
-                    chunk = int(max(50, min(chunk * 2, chunk * min(0.1, left) / took)))
+                    chunk = int(max(50, min(chunk * 4, chunk * min(0.1, left) / took)))
 
-    @staticmethod
-    def _share(seconds: float | None, total: int | None, begin: float, done: int) -> float:
-        """Share of the budget that is used."""
-        if total is not None:
-            return done / total
-        return (time.perf_counter() - begin) / max(1e-3, seconds or 0.0)
+    def _round(self, pool: ThreadPoolExecutor, moves: int, hot: float, cold: float) -> None:
+        """Every searcher makes its moves at once."""
+        prices = (self.slack, self.weights.tardiness, self.weights.setup, self.problem.now)
+        tasks = [
+            pool.submit(search, tables, moves, self.heat * hot, self.heat * cold, *prices)
+            for tables in self.searchers
+        ]
+        for task in tasks:
+            task.result()
+        self.moves += moves * len(self.searchers)
 
     def _collect(self, now: float) -> None:
         """Take the best plan of all searchers, in their order."""
         improved = False
-        for k, state in enumerate(self.states):
-            if state.cost[1] >= self.seen[k]:
+        for k, tables in enumerate(self.searchers):
+            if tables.cost[1] >= self.seen[k]:
                 continue
-            self.seen[k] = float(state.cost[1])
-            plan = _best_plan(self.problem, state)
+            self.seen[k] = float(tables.cost[1])
+            plan = _best_plan(self.problem, tables)
             value = objective(self.problem, plan, self.reference, self.weights).objective
             if value < self.value - 1e-6:
                 self.plan, self.value, improved = plan, value, True
@@ -752,19 +826,24 @@ class _Run:
 
     def _exchange(self) -> None:
         """All searchers go on from the best plan; in makespan problems with a tighter goal."""
-        self.costs = self._priced()
-        for k, state in enumerate(self.states):
-            fresh = _state(self.problem, self.plan, 0)
-            fresh.rng[:] = state.rng
-            fresh.counters[:] = state.counters
-            self.states[k], self.seen[k] = fresh, 0.0
+        for k, tables in enumerate(self.searchers):
+            fresh = self._fresh(0)
+            fresh.rng[:] = tables.rng
+            fresh.tally[:] = tables.tally
+            self.searchers[k], self.seen[k] = fresh, 0.0
+
+
+def _share(seconds: float | None, total: int | None, begin: float, done: int) -> float:
+    """Share of the budget that is used."""
+    if total is not None:
+        return done / total
+    return (time.perf_counter() - begin) / max(1e-3, seconds or 0.0)
 
 
 def polish(
     problem: Problem, plan: Plan, previous: Plan, weights: Weights, iterations: int, seed: int
 ) -> Plan:
     """A few hundred cold moves on a timed plan, deterministic; for the reaction path."""
-    costs = _costs(problem, previous, weights)
-    state = _state(problem, plan, seed)
-    search(problem.arrays, costs, state, iterations, 0.0, 0.0)
-    return _best_plan(problem, state)
+    tables = _tables(problem, plan, previous, weights, seed)
+    search(tables, iterations, 0.0, 0.0, 300.0, weights.tardiness, weights.setup, problem.now)
+    return _best_plan(problem, tables)

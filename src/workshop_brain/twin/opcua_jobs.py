@@ -152,6 +152,7 @@ class JobReceiver:
     def _state(self, number: JobStateNumber) -> list[Any]:
         element = ua.RelativePathElement()
         element.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HasComponent, 0)
+        element.IsInverse = False
         element.IncludeSubtypes = True
         element.TargetName = ua.QualifiedName(number.name, self._jobs_ns)
         path = ua.RelativePath()

@@ -21,7 +21,7 @@ def open_share(center: WorkCenter) -> float:
     >>> from workshop_brain.config import built_in
     >>> plant = built_in().plant
     >>> round(open_share(plant.work_center("soft")), 3), open_share(plant.work_center("heat"))
-    (0.774, 1.0)
+    (0.938, 1.0)
     """
     windows = center.calendar.windows
     if not windows:

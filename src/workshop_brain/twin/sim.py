@@ -510,9 +510,9 @@ class PlantSim:
         """A stored job order; KeyError when it is in no list."""
         return self._orders[self._jobs[id]]
 
-    def job_id(self, row: int) -> str:
-        """Id of the job in a row of the job table (as in notices)."""
-        return self._orders[row].id
+    def job_row(self, row: int) -> JobOrder:
+        """The job order in a row of the job table (as in notices), even when it was cleared."""
+        return self._orders[row]
 
     def family(self, path: str) -> str:
         """Family that a unit is set up for now; "" for none."""

@@ -28,7 +28,7 @@ from workshop_brain.web.messages import render
 from workshop_brain.web.plain import Json
 from workshop_brain.web.problem import Problem
 from workshop_brain.web.routes import history, planning, plant, session
-from workshop_brain.web.services import Services
+from workshop_brain.web.services import Services, User
 from workshop_brain.web.static import BUILT, Screens
 
 log = logging.getLogger(__name__)
@@ -97,17 +97,8 @@ async def live(socket: WebSocket) -> None:
     token = token_of(socket)
     user = identify(socket)
     await socket.accept()
-    try:
-        async with asyncio.timeout(_FIRST_MESSAGE_S):
-            first = _json(await socket.receive_text())
-    except (TimeoutError, WebSocketDisconnect, KeyError):
-        first = None
-        if user is None:
-            await _close(socket, 4401)
-            return
-    if isinstance(first, dict) and "ticket" in first:
-        user = here.auth.take_ticket(str(first["ticket"])) or user
-        first, token = None, ""
+    if user is None:
+        user, token = await _by_ticket(socket, here), ""
     if user is None:
         await _close(socket, 4401)
         return
@@ -117,7 +108,17 @@ async def live(socket: WebSocket) -> None:
         known = here.auth.identify(token) if token else here.auth.current(name)
         return known is not None
 
-    await here.hub.serve(socket, first, still_allowed)
+    await here.hub.serve(socket, still_allowed)
+
+
+async def _by_ticket(socket: WebSocket, here: Context) -> User | None:
+    """Who the ticket in the first message stands for."""
+    try:
+        async with asyncio.timeout(_FIRST_MESSAGE_S):
+            first = orjson.loads(await socket.receive_text())
+    except (TimeoutError, WebSocketDisconnect, KeyError, orjson.JSONDecodeError):
+        return None
+    return here.auth.take_ticket(str(first.get("ticket"))) if isinstance(first, dict) else None
 
 
 async def _close(socket: WebSocket, code: int) -> None:
@@ -125,13 +126,6 @@ async def _close(socket: WebSocket, code: int) -> None:
         await socket.close(code)
     except RuntimeError:
         log.debug("the socket was closed before we could")
-
-
-def _json(text: str) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return ""
 
 
 # -- errors ---------------------------------------------------------------------------------

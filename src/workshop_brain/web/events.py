@@ -37,6 +37,10 @@ class Subscription:
         self._queue.append((number, encoded))
         self._wake.set()
 
+    def choose(self, kinds: Iterable[EventKind]) -> None:
+        """Want these kinds from now on."""
+        self._kinds = frozenset(kinds)
+
     def ring(self, bell: asyncio.Event) -> None:
         """Ring another bell than the own when something comes."""
         self._wake = bell

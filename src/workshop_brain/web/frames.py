@@ -52,9 +52,10 @@ class Quantiser:
         ``stale`` None means that nothing is.
         """
         work = self._work
-        np.subtract(value, self.low, out=work)
+        np.maximum(value, self.low, out=work)
+        np.minimum(work, self.high, out=work)
+        np.subtract(work, self.low, out=work)
         np.multiply(work, self._scale, out=work)
-        np.clip(work, 0.0, TOP, out=work)
         np.add(work, 0.5, out=work)
         work[np.isnan(work) | ((quality & Quality.BAD) != 0)] = BAD
         if stale is not None:

@@ -220,23 +220,26 @@ class LiveHub:
 
     # -- one connection ---------------------------------------------------------------------
 
-    async def serve(self, socket: WebSocket, first: Any, still_allowed: Callable[[], bool]) -> None:
-        """Serve one accepted WebSocket until it ends; ``first`` is its first wish or None."""
-        kinds = _kinds(first)
-        client = Client(self._feed.subscribe(kinds))
+    async def serve(self, socket: WebSocket, still_allowed: Callable[[], bool]) -> None:
+        """Serve one accepted WebSocket until it ends.
+
+        Messages: ``{"view": ...}`` chooses what is shown, ``{"events": [kinds]}`` which events.
+        """
+        client = Client(self._feed.subscribe())
         self.clients += 1
         channel: _Channel | None = None
         writer = asyncio.create_task(self._write(socket, client, still_allowed))
         try:
-            message: Any = first
             while True:
-                view = read_view(message)
+                message = await _receive(socket, writer)
+                view, kinds = read_view(message), _kinds(message)
+                if kinds is not None:
+                    client.events.choose(kinds)
                 if view is not None and (channel is None or view != channel.view):
                     self._leave(client, channel)
                     channel = self._join(client, view)
-                elif view is None and message is not None:
+                elif view is None and kinds is None:
                     client.events.tell(b'{"error":{"id":"web.bad_view"}}')
-                message = await _receive(socket, writer)
         except (WebSocketDisconnect, RuntimeError, ConnectionError):
             pass
         finally:

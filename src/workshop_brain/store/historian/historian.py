@@ -368,6 +368,8 @@ class Historian:
     # -- the sealing thread
 
     def _work(self) -> None:
+        import workshop_brain.store.historian.sort  # noqa: F401 - loads the kernels off the path
+
         pause = 1.0
         while not self._stop.is_set():
             with self._changed:

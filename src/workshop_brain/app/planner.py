@@ -1,0 +1,303 @@
+"""Computes plans for the decision loop: gathers the inputs, solves, checks, and drafts decisions.
+
+Everything here runs in a worker thread on frozen values; the kernels release the GIL.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from workshop_brain.app.plan_state import plan_on, plant_state
+from workshop_brain.autonomy.compute import (
+    Solution,
+    bound_and_gap,
+    changes,
+    effect,
+    findings,
+    moves,
+    plan_hash,
+    planned_jobs,
+    reasons,
+    solve,
+)
+from workshop_brain.autonomy.facts import Option
+from workshop_brain.autonomy.inputs import Inputs, digest, pack
+from workshop_brain.autonomy.state import LoopConfig, LoopState, PlanRef
+from workshop_brain.errors import InfeasibleError
+from workshop_brain.model.decision import (
+    Candidate,
+    Decision,
+    DecisionClass,
+    DecisionState,
+    Level,
+    Message,
+)
+from workshop_brain.model.order import JobOrder, WorkRequest
+from workshop_brain.model.plant import Plant
+from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.problem import build
+from workshop_brain.schedule.structure import Problem
+from workshop_brain.units import NS_PER_S
+
+_KEPT = 24
+_OPTIONS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Known:
+    """A published plan with the problem that it solves.
+
+    Attributes
+    ----------
+    previous
+        The plan before it, on the same problem; None for a first plan.
+    """
+
+    ref: PlanRef
+    problem: Problem
+    plan: Plan
+    previous: Plan | None
+    candidate: Candidate
+    bound: float
+    gap: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """One computation that the loop asked for, with all it may read."""
+
+    kind: str
+    token: int
+    time_ns: int
+    state: LoopState
+    requests: tuple[WorkRequest, ...]
+    orders: Mapping[str, JobOrder]
+    down: Mapping[str, int]
+    material: Mapping[str, int]
+    triggers: tuple[dict[str, Any], ...]
+    optional: bool = False
+    base: Known | None = None
+    base_is_in_force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Draft:
+    """What a computation came to.
+
+    Attributes
+    ----------
+    data
+        Canonical bytes of the inputs, to be stored under ``decision.input_hash``.
+    """
+
+    decision: Decision
+    options: tuple[Option, ...]
+    objective_before: float | None
+    optional: bool
+    data: bytes
+
+
+class Planner:
+    """Turns tasks into drafts and remembers the plans behind them.
+
+    Parameters
+    ----------
+    react_iterations, improve_iterations
+        Budgets of the deterministic searches: equal inputs give equal plans on any machine.
+    """
+
+    def __init__(
+        self,
+        plant: Plant,
+        config: LoopConfig,
+        *,
+        horizon_days: float = 5.0,
+        react_iterations: int = 300,
+        improve_iterations: int = 150_000,
+    ) -> None:
+        self.plant = plant
+        self.config = config
+        self.horizon_days = horizon_days
+        self.react_iterations = react_iterations
+        self.improve_iterations = improve_iterations
+        self._known: OrderedDict[str, Known] = OrderedDict()
+        self._count = 0
+
+    def known(self, hash: str) -> Known | None:
+        """The plan of a hash, as long as it is remembered."""
+        return self._known.get(hash)
+
+    def work(self, task: Task) -> Draft:
+        """Gather, solve, check, draft.
+
+        Raises
+        ------
+        InfeasibleError
+            There is nothing to plan, or no plan.
+        """
+        inputs = self._improvement(task) if task.kind == "improve" else self._from_floor(task)
+        solution = solve(inputs)
+        data = pack(inputs)
+        before = solution.before
+        options = self._options(inputs, solution, task)
+        decision = self._draft(task, inputs, solution, options[0], digest(data))
+        return Draft(
+            decision=decision,
+            options=options,
+            objective_before=None if before is None else before.objective,
+            optional=task.optional or task.kind == "improve",
+            data=data,
+        )
+
+    def problem_now(self, task: Task) -> Problem:
+        """The problem as the floor stands now."""
+        state = plant_state(task.state, task.orders, down=task.down, material=task.material)
+        problem = build(self.plant, task.requests, state, task.time_ns, self.horizon_days)
+        if problem.n_ops == 0:
+            raise InfeasibleError("there is nothing to plan: no open orders within the horizon")
+        return problem
+
+    def _from_floor(self, task: Task) -> Inputs:
+        problem = self.problem_now(task)
+        basis = task.state.basis
+        return Inputs(
+            kind=task.kind,
+            problem=problem,
+            previous=None if basis is None else plan_on(problem, basis),
+            triggers=task.triggers,
+            seed=task.token,
+            iterations=0 if basis is None else self.react_iterations,
+            frozen_s=self.config.envelope.frozen_min * 60,
+        )
+
+    def _improvement(self, task: Task) -> Inputs:
+        base = task.base
+        if base is None:
+            raise InfeasibleError("the plan to improve is no longer known")
+        return Inputs(
+            kind="improve",
+            problem=base.problem,
+            previous=base.plan if task.base_is_in_force else base.previous,
+            base=base.plan,
+            triggers=task.triggers,
+            seed=task.token,
+            iterations=self.improve_iterations,
+        )
+
+    def _options(self, inputs: Inputs, solution: Solution, task: Task) -> tuple[Option, ...]:
+        problem, out = solution.problem, list[Option]()
+        for k in _worth_offering(solution, inputs.kind):
+            plan, candidate = solution.plans[k], solution.candidates[k]
+            ref = PlanRef.of(plan_hash(problem, plan), planned_jobs(problem, plan))
+            moved = () if solution.previous is None else moves(problem, solution.previous, plan)
+            bound, gap = bound_and_gap(problem, candidate)
+            out.append(
+                Option(
+                    plan=ref,
+                    chosen=k,
+                    moves=moved,
+                    changes=changes(problem, moved),
+                    effect=effect(solution.before, candidate),
+                    findings=findings(problem, plan),
+                    bound=bound,
+                )
+            )
+            self._remember(
+                Known(
+                    ref=ref,
+                    problem=problem,
+                    plan=plan,
+                    previous=solution.previous,
+                    candidate=candidate,
+                    bound=bound,
+                    gap=gap,
+                )
+            )
+        return tuple(out)
+
+    def _remember(self, known: Known) -> None:
+        self._known[known.ref.hash] = known
+        self._known.move_to_end(known.ref.hash)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+
+    def keep(self, hashes: Sequence[str]) -> None:
+        """Mark plans as used, so that they are forgotten last."""
+        for hash in hashes:
+            if hash in self._known:
+                self._known.move_to_end(hash)
+
+    def _draft(
+        self, task: Task, inputs: Inputs, solution: Solution, first: Option, input_hash: str
+    ) -> Decision:
+        self._count += 1
+        stamp = datetime.fromtimestamp(task.time_ns // NS_PER_S, UTC).strftime("%Y%m%d-%H%M%S")
+        gap = self._known[first.plan.hash].gap
+        why = [
+            *(trigger_message(t) for t in task.triggers[:5]),
+            *reasons(solution, first.chosen, first.moves, inputs.iterations, inputs.kind),
+        ]
+        if gap is not None:
+            why.append(Message(id="reason.gap", params={"gap_pct": round(100 * gap, 1)}))
+        if not first.findings:
+            why.append(Message(id="reason.verified"))
+        return Decision(
+            id=f"D{stamp}-{self._count}",
+            time_ns=task.time_ns,
+            decision_class=_CLASSES[task.kind],
+            line=self._line(task.triggers),
+            trigger=_joined(task.triggers),
+            input_hash=input_hash,
+            seed=inputs.seed,
+            iterations=inputs.iterations,
+            candidates=solution.candidates,
+            chosen=first.chosen,
+            reasons=tuple(why),
+            changes=first.changes,
+            effect=first.effect,
+            level=Level.OBSERVE,
+            state=DecisionState.PROPOSED,
+            plan_hash=first.plan.hash,
+            bound=first.bound,
+        )
+
+    def _line(self, triggers: Sequence[dict[str, Any]]) -> str:
+        """The one line that the triggers speak of; "" for the whole plant."""
+        lines = {self.config.units.get(str(t.get("path", "")), "") for t in triggers}
+        return lines.pop() if len(lines) == 1 else ""
+
+
+_CLASSES = {
+    "build": DecisionClass.PLAN,
+    "react": DecisionClass.REPAIR,
+    "improve": DecisionClass.IMPROVE,
+}
+
+
+def _worth_offering(solution: Solution, kind: str) -> list[int]:
+    """Best first; for a repair also the mere shift in time, which moves nothing."""
+    if kind == "improve":
+        return [0]
+    best = list(range(min(_OPTIONS, len(solution.plans))))
+    for k, candidate in enumerate(solution.candidates):
+        if candidate.name == "right_shift" and k not in best:
+            best.append(k)
+    return best
+
+
+def _joined(triggers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One trigger as it is; of several the first, with all of them beside it."""
+    first = dict(triggers[0])
+    return first if len(triggers) == 1 else {**first, "all": [dict(t) for t in triggers]}
+
+
+def trigger_message(trigger: Mapping[str, Any]) -> Message:
+    """What set a decision off, as a message."""
+    payload = trigger.get("payload") or {}
+    unit = str(trigger.get("path") or trigger.get("of") or "")
+    params = {"unit": unit, "job": str(payload.get("job", unit))}
+    if trigger.get("kind") == "periodic":
+        params["minutes"] = str(trigger.get("minutes", ""))
+    return Message(id=f"trigger.{trigger.get('kind')}", params=params)

@@ -1,0 +1,141 @@
+"""The collector process: one source, its outbox, until told to stop.
+
+It lives on whatever the brain, the machine or the broker do; only its own end stops it.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.settings import OpcUaSettings, SourceSettings
+from workshop_brain.errors import ConfigError
+from workshop_brain.process import stop_requested
+
+log = logging.getLogger(__name__)
+
+_STATUS_S = 60.0
+_RESTART_S = 1.0
+
+
+async def run(
+    settings: SourceSettings,
+    *,
+    enterprise: str,
+    socket_path: Path | str,
+    spool_dir: Path,
+    token: str = "",
+    spool_bytes: int = 2 * 1024**3,
+    pki_dir: Path | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Collect one source into the brain at ``socket_path`` until stopped.
+
+    Parameters
+    ----------
+    socket_path
+        The brain's ingest socket, or loopback ``host:port`` with ``token``.
+    spool_dir
+        This source's directory for the disk buffer and the session that can be resumed.
+    stop
+        Stops the collector when set; without it SIGTERM, SIGINT and the end of the parent do.
+    """
+    is_opcua = isinstance(settings, OpcUaSettings)
+    outbox = Outbox(
+        settings.id,
+        "opcua" if is_opcua else "sparkplug",
+        socket_path,
+        spool_dir,
+        token=token,
+        limit_bytes=spool_bytes,
+    )
+    pki = pki_dir if pki_dir is not None else spool_dir.parent.parent / "pki"
+    tasks = [
+        asyncio.create_task(outbox.run(), name="outbox"),
+        asyncio.create_task(_source(settings, enterprise, outbox, spool_dir, pki), name="source"),
+        asyncio.create_task(_status(settings.id, outbox), name="status"),
+    ]
+    ending = asyncio.create_task(_ending(stop), name="stop")
+    try:
+        done, _ = await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            result = task.result()
+            if task is ending:
+                log.info("%s stops: %s", settings.id, result)
+    finally:
+        await _end(tasks[1])
+        await outbox.close()
+        for task in (*tasks, ending):
+            await _end(task)
+
+
+async def _ending(stop: asyncio.Event | None) -> str:
+    if stop is None:
+        return await stop_requested(watch_parent=True)
+    await stop.wait()
+    return "told to"
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _source(
+    settings: SourceSettings, enterprise: str, outbox: Outbox, spool_dir: Path, pki_dir: Path
+) -> None:
+    """Run the protocol; whatever breaks it is logged and it starts anew."""
+    password = _password(settings)
+    while True:
+        try:
+            if isinstance(settings, OpcUaSettings):
+                from workshop_brain.connect.opcua.pump import Pump
+
+                pump = Pump(
+                    settings, enterprise, outbox, spool_dir / "session.json", pki_dir, password
+                )
+                outbox.on_durable = pump.on_durable
+                try:
+                    await pump.run()
+                finally:
+                    await pump.close()
+            else:
+                from workshop_brain.connect.sparkplug.client import SparkplugClient
+
+                await SparkplugClient(settings, enterprise, outbox, password).run()
+        except ConfigError:
+            raise
+        except Exception:
+            log.exception("%s: the collector's source broke; it starts anew", settings.id)
+            await asyncio.sleep(_RESTART_S)
+
+
+def _password(settings: SourceSettings) -> str:
+    if not settings.password_env:
+        return ""
+    value = os.environ.get(settings.password_env)
+    if value is None:
+        raise ConfigError(
+            f"source {settings.id!r}: environment variable {settings.password_env} is not set; "
+            "it must hold the password"
+        )
+    return value
+
+
+async def _status(source: str, outbox: Outbox) -> None:
+    """One line a minute for the log."""
+    rows = 0
+    while True:
+        await asyncio.sleep(_STATUS_S)
+        fresh, rows = outbox.sent_rows - rows, outbox.sent_rows
+        log.info(
+            "%s: %.0f samples/s, brain %s, %d signals",
+            source,
+            fresh / _STATUS_S,
+            "connected" if outbox.connected else "away",
+            len(outbox.signals),
+        )

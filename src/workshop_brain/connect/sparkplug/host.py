@@ -1,0 +1,510 @@
+"""The Sparkplug host's state machine: births, aliases, sequence numbers, deaths (Sparkplug 3.0).
+
+No I/O here: messages come in by ``message``, samples go into the outbox, rebirth requests out by
+``send``. Time is an argument.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workshop_brain.connect import packml, tags
+from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.sparkplug import wire
+from workshop_brain.connect.sparkplug.wire import AliasTable, Data, DataType, Metric
+from workshop_brain.errors import DecodeError
+from workshop_brain.model.curve import Curve
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
+from workshop_brain.units import NS_PER_MS, NS_PER_S
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "spBv1.0"
+REBIRTH_EVERY_NS = 2 * NS_PER_S
+_CURVES_KNOWN = 8192
+_INTEGER_TYPES = frozenset(DataType(n) for n in range(1, 9))
+
+
+@dataclass(slots=True)
+class _Row:
+    """One metric of an edge node."""
+
+    local: int
+    signal: SignalDef
+    datatype: int
+    device: str
+
+
+@dataclass(slots=True, eq=False)
+class EdgeNode:
+    """What is known of one edge node.
+
+    Attributes
+    ----------
+    seq
+        Sequence number of the last message, -1 before the first birth.
+    """
+
+    group: str
+    id: str
+    is_born: bool = False
+    bd_seq: int = -1
+    seq: int = -1
+    last_ns: int = 0
+    rebirth_asked_ns: int = -(1 << 62)
+    table: AliasTable = field(default_factory=AliasTable)
+    rows: list[_Row] = field(default_factory=list)
+    by_alias: dict[int, int] = field(default_factory=dict)
+    by_name: dict[tuple[str, str], int] = field(default_factory=dict)
+    curves: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Alias to (station path, program) of DataSet metrics."""
+    alive: set[str] = field(default_factory=set)
+
+    @property
+    def name(self) -> str:
+        """``group/node``."""
+        return f"{self.group}/{self.id}"
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """All edge nodes of one broker.
+
+    Parameters
+    ----------
+    send
+        ``(topic, payload)``: publish a command.
+    """
+
+    source: str
+    enterprise: str
+    outbox: Outbox
+    send: Callable[[str, bytes], None]
+    nodes: dict[tuple[str, str], EdgeNode] = field(default_factory=dict)
+    gaps: int = 0
+    rejected: int = 0
+    _declared: dict[str, int] = field(default_factory=dict)
+    _defs: dict[str, SignalDef] = field(default_factory=dict)
+    _last_value: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    _gap: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _is_text: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _is_state: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _any_gap: bool = False
+    _curves_seen: OrderedDict[tuple[str, str, int, int], None] = field(default_factory=OrderedDict)
+
+    def message(self, topic: str, payload: bytes, now_ns: int) -> None:
+        """Take one message; what is malformed is counted and logged, never raised."""
+        parts = topic.split("/")
+        if len(parts) not in (4, 5) or parts[0] != NAMESPACE or parts[1] == "STATE":
+            return
+        group, kind, node_id = parts[1], parts[2], parts[3]
+        device = parts[4] if len(parts) == 5 else ""
+        node = self.nodes.get((group, node_id))
+        if node is None:
+            node = self.nodes[group, node_id] = EdgeNode(group, node_id)
+        try:
+            if kind in ("DDATA", "NDATA"):
+                self._data(node, device, payload, now_ns)
+            elif kind == "NBIRTH":
+                self._node_birth(node, payload, now_ns)
+            elif kind == "DBIRTH":
+                self._device_birth(node, device, payload, now_ns)
+            elif kind == "NDEATH":
+                self._node_death(node, payload, now_ns)
+            elif kind == "DDEATH":
+                self._device_death(node, device, payload, now_ns)
+        except DecodeError as error:
+            self.rejected += 1
+            log.warning("%s: %s: %s", self.source, topic, error)
+            if kind != "NDEATH":
+                self._rebirth(node, "unreadable message", now_ns)
+
+    def disconnected(self) -> None:
+        """The broker is away: what comes next may have a hole before it."""
+        for node in self.nodes.values():
+            if node.is_born:
+                self._mark_gap([row.local for row in node.rows])
+            node.is_born = False
+            node.seq = -1
+
+    # --- births ---
+
+    def _node_birth(self, node: EdgeNode, payload: bytes, now_ns: int) -> None:
+        birth = wire.read_payload(payload)
+        bd_seq = [m.value for m in birth.metrics if m.name == "bdSeq"]
+        node.bd_seq = int(bd_seq[0]) if bd_seq and isinstance(bd_seq[0], int) else -1
+        node.rows, node.by_alias, node.by_name = [], {}, {}
+        node.curves, node.alive = {}, set()
+        node.table = AliasTable()
+        node.seq = birth.seq if birth.seq >= 0 else 0
+        node.is_born = True
+        self._event(node, EventKind.BIRTH, node.name, birth.time_ms, now_ns)
+        self._born(node, "", birth, now_ns)
+
+    def _device_birth(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
+        birth = wire.read_payload(payload)
+        if not node.is_born:
+            self._rebirth(node, "device birth before node birth", now_ns)
+            return
+        self._sequence(node, birth.seq, now_ns)
+        node.alive.add(device)
+        self._born(node, device, birth, now_ns)
+
+    def _born(self, node: EdgeNode, device: str, birth: wire.Payload, now_ns: int) -> None:
+        known = [m for m in birth.metrics if _is_signal(m)]
+        fresh: list[SignalDef] = []
+        placed: list[tuple[Metric, SignalDef]] = []
+        for metric in known:
+            signal = self._signal(node, device, metric)
+            if signal is None:
+                continue
+            placed.append((metric, signal))
+            if signal.path not in self._declared:
+                self._declared[signal.path] = len(self.outbox.signals) + len(fresh)
+                fresh.append(signal)
+            elif self._defs[signal.path] != signal:
+                # The last birth is right; the local id may not change its kind, so it gets a new.
+                self._declared[signal.path] = len(self.outbox.signals) + len(fresh)
+                fresh.append(signal)
+            self._defs[signal.path] = signal
+        if fresh:
+            self.outbox.declare(fresh)
+            self._grow()
+        for metric, signal in placed:
+            self._place(node, device, metric, signal)
+        for metric in birth.metrics:
+            if metric.datatype == DataType.DATASET and metric.alias >= 0:
+                node.curves[metric.alias] = self._curve_place(node, device, metric)
+                node.by_alias[metric.alias] = len(node.rows)
+                node.rows.append(_Row(0, _NO_SIGNAL, metric.datatype, device))
+        node.table = _table(node)
+        self._birth_samples(node, birth, placed, now_ns)
+
+    def _birth_samples(
+        self,
+        node: EdgeNode,
+        birth: wire.Payload,
+        placed: list[tuple[Metric, SignalDef]],
+        now_ns: int,
+    ) -> None:
+        """The values in a birth are samples like others."""
+        if not placed:
+            return
+        n = len(placed)
+        local = np.array([self._declared[s.path] for _, s in placed], np.uint32)
+        stamps = [m.time_ms if m.time_ms >= 0 else birth.time_ms for m, _ in placed]
+        value = np.array([self._birth_value(m, s) for m, s in placed], np.float64)
+        quality = np.zeros(n, np.uint8)
+        quality[np.isnan(value)] = Quality.BAD
+        quality[[m.historical for m, _ in placed]] |= np.uint8(Quality.HISTORICAL)
+        time_ns = np.array([max(s, 0) * NS_PER_MS for s in stamps], np.int64)
+        self._hand_over(node, Samples(local, time_ns, value, quality), now_ns)
+
+    def _birth_value(self, metric: Metric, signal: SignalDef) -> float:
+        value = metric.value
+        if signal.kind is SignalKind.TEXT:
+            return float("nan") if value is None else float(self.outbox.text(str(value)))
+        return float(value) if isinstance(value, (int, float)) else float("nan")
+
+    def _signal(self, node: EdgeNode, device: str, metric: Metric) -> SignalDef | None:
+        given = metric.properties
+        path = self._path(node, device, metric)
+        name = path.rsplit("/", 1)[1]
+        kind_name = str(given.get("kind", "")).upper()
+        is_text = metric.datatype in wire.TEXT_TYPES
+        if kind_name in SignalKind.__members__ and (kind_name == "TEXT") == is_text:
+            kind = SignalKind[kind_name]
+        else:
+            kind = tags.kind_of(
+                name,
+                is_bool=metric.datatype == DataType.BOOLEAN,
+                is_text=is_text,
+                is_integer=metric.datatype in _INTEGER_TYPES,
+            )
+        low, high = tags.range_of(name, kind, _float(given, "engLow"), _float(given, "engHigh"))
+        address = f"{node.group}/{node.id}/{device}/{metric.name}"
+        try:
+            return SignalDef(
+                path=path,
+                kind=kind,
+                unit=str(given.get("engUnit") or ""),
+                low=low,
+                high=high,
+                source=self.source,
+                address=address,
+            )
+        except ValueError as error:
+            log.warning("%s: %s is left out: %s", self.source, address, error)
+            return None
+
+    def _path(self, node: EdgeNode, device: str, metric: Metric) -> str:
+        parts = [p for p in str(metric.properties.get("path") or "").split("/") if p]
+        if not parts:
+            parts = [node.group, node.id, *([device] if device else []), *metric.name.split("/")]
+        elif len(parts) == 5:
+            parts = [*parts, *metric.name.split("/")]
+        return tags.signal_path(self.enterprise, parts)
+
+    def _curve_place(self, node: EdgeNode, device: str, metric: Metric) -> tuple[str, str]:
+        path = self._path(node, device, metric)
+        return path.rsplit("/", 1)[0], str(metric.properties.get("program") or "")
+
+    def _place(self, node: EdgeNode, device: str, metric: Metric, signal: SignalDef) -> None:
+        row = _Row(self._declared[signal.path], signal, metric.datatype, device)
+        if 0 <= metric.alias < wire.MOST_ALIASES:
+            node.by_alias[metric.alias] = len(node.rows)
+        node.by_name[device, metric.name] = len(node.rows)
+        node.rows.append(row)
+
+    def _grow(self) -> None:
+        n = len(self.outbox.signals)
+        new = self.outbox.signals[len(self._gap) :]
+        more = n - len(self._gap)
+        self._last_value = np.concatenate([self._last_value, np.full(more, np.nan)])
+        self._gap = np.concatenate([self._gap, np.zeros(more, np.bool_)])
+        text = [s.kind is SignalKind.TEXT for s in new]
+        state = [s.name == tags.STATE_CURRENT for s in new]
+        self._is_text = np.concatenate([self._is_text, np.array(text, np.bool_)])
+        self._is_state = np.concatenate([self._is_state, np.array(state, np.bool_)])
+
+    # --- data ---
+
+    def _data(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
+        if not node.is_born:
+            self._rebirth(node, "data before birth", now_ns)
+            return
+        data = wire.read_data(payload, node.table)
+        self._sequence(node, data.seq, now_ns)
+        if device and device not in node.alive:
+            self._rebirth(node, f"data of {device} before its birth", now_ns)
+        samples = Samples(data.signal, data.time_ns, data.value, data.quality)
+        if len(data.special):
+            samples = self._specials(node, device, payload, data, samples, now_ns)
+        if len(samples):
+            self._hand_over(node, samples, now_ns)
+
+    def _specials(
+        self,
+        node: EdgeNode,
+        device: str,
+        payload: bytes,
+        data: Data,
+        samples: Samples,
+        now_ns: int,
+    ) -> Samples:
+        extra: list[tuple[int, int, float, int]] = []
+        for kind, row, at, size, alias, _, flags, number in data.special.tolist():
+            if kind == wire.TEXT:
+                text = payload[at : at + size].decode("utf-8", "replace")
+                if self._is_text[samples.signal[row]]:
+                    samples.value[row] = self.outbox.text(text)
+                else:
+                    samples.quality[row] |= np.uint8(Quality.BAD)
+            elif kind == wire.EXACT:
+                digits = number + (1 << 64) if flags and number < 0 else number
+                extra.append(self._exact(samples, row, digits))
+            elif kind == wire.UNKNOWN_ALIAS:
+                self._rebirth(node, f"unknown alias {alias}", now_ns)
+            elif kind == wire.TABLE:
+                self._curve(node, wire.read_metric(payload, at, at + size), data.time_ms)
+            elif kind == wire.NAMED:
+                named = self._named(node, device, wire.read_metric(payload, at, at + size), data)
+                if named is not None:
+                    extra.append(named)
+            else:
+                self.rejected += 1
+        if not extra:
+            return samples
+        columns = list(zip(*extra, strict=True))
+        return Samples(
+            np.concatenate([samples.signal, np.array(columns[0], np.uint32)]),
+            np.concatenate([samples.time_ns, np.array(columns[1], np.int64)]),
+            np.concatenate([samples.value, np.array(columns[2], np.float64)]),
+            np.concatenate([samples.quality, np.array(columns[3], np.uint8)]),
+        )
+
+    def _exact(self, samples: Samples, row: int, digits: int) -> tuple[int, int, float, int]:
+        """A text sample with all digits of an integer beyond 2**53."""
+        base = self.outbox.signals[int(samples.signal[row])]
+        path = f"{base.path}_exact"
+        if path not in self._declared:
+            self._declared[path] = len(self.outbox.signals)
+            self._defs[path] = SignalDef(
+                path=path, kind=SignalKind.TEXT, source=self.source, address=base.address
+            )
+            self.outbox.declare([self._defs[path]])
+            self._grow()
+        code = self.outbox.text(str(digits))
+        time_ns, quality = int(samples.time_ns[row]), int(samples.quality[row])
+        return self._declared[path], time_ns, float(code), quality
+
+    def _named(
+        self, node: EdgeNode, device: str, metric: Metric, data: Data
+    ) -> tuple[int, int, float, int] | None:
+        """A metric that came by name instead of alias."""
+        at = node.by_name.get((device, metric.name))
+        if at is None:
+            if metric.datatype == DataType.DATASET or metric.table is not None:
+                return None
+            self.rejected += 1
+            return None
+        row = node.rows[at]
+        if not metric.datatype:
+            metric.datatype = row.datatype
+        stamp = metric.time_ms if metric.time_ms >= 0 else data.time_ms
+        value = self._birth_value(metric, row.signal)
+        quality = Quality.BAD if np.isnan(value) else Quality.GOOD
+        if metric.historical:
+            quality |= Quality.HISTORICAL
+        return row.local, max(stamp, 0) * NS_PER_MS, value, int(quality)
+
+    def _curve(self, node: EdgeNode, metric: Metric, payload_ms: int) -> None:
+        place = node.curves.get(metric.alias)
+        if place is None or metric.table is None:
+            return
+        columns = metric.table.columns
+        if not columns or not len(next(iter(columns.values()))):
+            return
+        station, program = place
+        serial = str(metric.properties.get("serial") or "")
+        step = metric.properties.get("step")
+        stamp = metric.time_ms if metric.time_ms >= 0 else payload_ms
+        curve = Curve(
+            serial=serial,
+            station=station,
+            program=str(metric.properties.get("program") or program),
+            step=int(step) if isinstance(step, int) else 0,
+            time_ns=max(stamp, 0) * NS_PER_MS,
+            channels=columns,
+        )
+        key = (station, serial, curve.step, curve.time_ns)
+        if key in self._curves_seen:
+            return
+        self._curves_seen[key] = None
+        if len(self._curves_seen) > _CURVES_KNOWN:
+            self._curves_seen.popitem(last=False)
+        self.outbox.curve(curve)
+
+    def _hand_over(self, node: EdgeNode, samples: Samples, now_ns: int) -> None:
+        signal = samples.signal
+        state = self._is_state[signal]
+        if state.any():
+            samples.value[state], listed = packml.unit_states(samples.value[state])
+            samples.quality[state] |= np.where(listed, 0, int(Quality.BAD)).astype(np.uint8)
+        live = (samples.quality & np.uint8(Quality.HISTORICAL)) == 0
+        if self._any_gap:
+            self._apply_gap(samples, live)
+        if live.any():
+            self._last_value[signal[live]] = samples.value[live]
+        node.last_ns = max(node.last_ns, int(samples.time_ns.max()))
+        self.outbox.add(samples, now_ns)
+
+    # --- sequence, gaps, rebirth ---
+
+    def _sequence(self, node: EdgeNode, seq: int, now_ns: int) -> None:
+        """seq counts 0..255 over all messages of a node but NDEATH (6.4.21)."""
+        expected = (node.seq + 1) % 256
+        if seq < 0:
+            return
+        if seq != expected:
+            lost = (seq - expected) % 256
+            self.gaps += 1
+            self._mark_gap([row.local for row in node.rows])
+            payload = {"reason": "sequence gap", "expected": expected, "got": seq, "count": lost}
+            now = node.last_ns or now_ns
+            self.outbox.event(
+                Event(time_ns=now, kind=EventKind.GAP, path=node.name, payload=payload)
+            )
+            self._rebirth(node, f"sequence {seq} where {expected} was due", now_ns)
+        node.seq = seq
+
+    def _mark_gap(self, local: list[int]) -> None:
+        if local:
+            self._gap[local] = True
+            self._any_gap = True
+
+    def _apply_gap(self, samples: Samples, live: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(live & self._gap[samples.signal])
+        if not len(rows):
+            return
+        ids, first = np.unique(samples.signal[rows], return_index=True)
+        samples.quality[rows[first]] |= np.uint8(Quality.GAP_BEFORE)
+        self._gap[ids] = False
+        self._any_gap = bool(self._gap.any())
+
+    def _rebirth(self, node: EdgeNode, reason: str, now_ns: int) -> None:
+        if now_ns - node.rebirth_asked_ns < REBIRTH_EVERY_NS:
+            return
+        node.rebirth_asked_ns = now_ns
+        log.info("%s: rebirth of %s asked for: %s", self.source, node.name, reason)
+        topic = f"{NAMESPACE}/{node.group}/NCMD/{node.id}"
+        self.send(topic, wire.rebirth_command(now_ns // NS_PER_MS))
+
+    # --- deaths ---
+
+    def _node_death(self, node: EdgeNode, payload: bytes, now_ns: int) -> None:
+        death = wire.read_payload(payload)
+        bd_seq = [m.value for m in death.metrics if m.name == "bdSeq"]
+        if not node.is_born or (bd_seq and node.bd_seq >= 0 and bd_seq[0] != node.bd_seq):
+            return  # the death of an earlier connection
+        node.is_born = False
+        node.seq = -1
+        self._stale(node, node.rows, now_ns)
+        self._event(node, EventKind.DEATH, node.name, -1, now_ns)
+
+    def _device_death(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
+        death = wire.read_payload(payload)
+        self._sequence(node, death.seq, now_ns)
+        node.alive.discard(device)
+        self._stale(node, [row for row in node.rows if row.device == device], now_ns)
+        self._event(node, EventKind.DEATH, f"{node.name}/{device}", death.time_ms, now_ns)
+
+    def _stale(self, node: EdgeNode, rows: list[_Row], now_ns: int) -> None:
+        """One sample per signal: the last value with bad quality, right after the last seen."""
+        local = np.array([r.local for r in rows if r.signal is not _NO_SIGNAL], np.uint32)
+        if not len(local):
+            return
+        n = len(local)
+        at = (node.last_ns or now_ns) + NS_PER_MS
+        node.last_ns = at
+        quality = np.full(n, int(Quality.BAD), np.uint8)
+        value = self._last_value[local]
+        self.outbox.add(Samples(local, np.full(n, at, np.int64), value, quality), now_ns)
+        self._mark_gap(local.tolist())
+
+    def _event(self, node: EdgeNode, kind: EventKind, path: str, time_ms: int, now_ns: int) -> None:
+        now = time_ms * NS_PER_MS if time_ms >= 0 else node.last_ns or now_ns
+        self.outbox.event(Event(time_ns=now, kind=kind, path=path))
+
+
+_NO_SIGNAL = SignalDef(path="_/_/_/_/_/_/_", kind=SignalKind.GAUGE)
+
+
+def _is_signal(metric: Metric) -> bool:
+    if metric.name == "bdSeq" or metric.name.startswith(("Node Control/", "Device Control/")):
+        return False
+    return metric.datatype in wire.NUMBER_TYPES or metric.datatype in wire.TEXT_TYPES
+
+
+def _float(given: dict[str, wire.Scalar], key: str) -> float:
+    value = given.get(key)
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _table(node: EdgeNode) -> AliasTable:
+    if not node.by_alias:
+        return AliasTable()
+    aliases = np.fromiter(node.by_alias.keys(), np.int64)
+    row_of_alias = np.full(int(aliases.max()) + 1, wire.NO_ROW, np.int32)
+    row_of_alias[aliases] = np.fromiter(node.by_alias.values(), np.int32)
+    bits = [wire.SIGNED_BITS.get(r.datatype, 0) for r in node.rows]  # type: ignore[call-overload]
+    return AliasTable(
+        row_of_alias,
+        np.array([r.local for r in node.rows], np.uint32),
+        np.array(bits, np.uint8),
+    )

@@ -21,8 +21,9 @@ def log_to_stderr(name: str) -> logging.Logger:
         stream=sys.stderr,
         force=True,
     )
-    logging.getLogger("asyncua").setLevel(logging.ERROR)
+    logging.getLogger("asyncua").setLevel(logging.CRITICAL)
     logging.getLogger("gmqtt").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     return logging.getLogger("workshop_brain")
 
 

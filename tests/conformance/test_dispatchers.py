@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from asyncua import Server, ua
 
 from workshop_brain.config import built_in
@@ -28,6 +29,7 @@ from workshop_brain.twin import jobs_nodeset
 from workshop_brain.twin.commands import AbortJob, ClearJob, Command, RevokeJob, StartJob, StoreJob
 from workshop_brain.twin.opcua_jobs import Handshake, JobReceiver
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 SOFT = "local/works/gears/soft/c1/soft3"
 NOW_NS = 1_800_000_000_000_000_000
 URL = "opc.tcp://127.0.0.1:{port}/workshop"
@@ -83,6 +85,7 @@ class House:
     url: str
     receiver: JobReceiver
     tag: Any
+    echo: Any
 
 
 @asynccontextmanager
@@ -107,16 +110,31 @@ async def open_house() -> AsyncIterator[House]:
     await server.start()
     port = server.bserver.port
     try:
-        yield House(floor, URL.format(port=port), receiver, tag)
+        yield House(floor, URL.format(port=port), receiver, tag, shake._nodes["EchoOrderId"])
     finally:
         await server.stop()
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    """A running receiver."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server_house() -> AsyncIterator[House]:
+    """One receiver for all tests: building its types takes seconds."""
     async with open_house() as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(server_house: House) -> House:
+    """The receiver, empty again."""
+    floor = server_house.floor
+    floor.orders.clear()
+    floor.responses.clear()
+    floor.commands.clear()
+    floor.refuse = ""
+    server_house.receiver._apply = floor.apply
+    await server_house.receiver.refresh(counts=True)
+    await server_house.tag.write_value("")
+    await server_house.echo.write_value("")
+    return server_house
 
 
 def job(id: str = "WR-1.soft", **more: Any) -> JobOrder:
@@ -153,8 +171,8 @@ async def none(id: str) -> None:
 WAYS = ("job_order", "handshake", "work_list", "dry_run")
 
 
-@pytest.fixture(params=WAYS)
-async def way(request: pytest.FixtureRequest) -> AsyncIterator[Way]:
+@pytest_asyncio.fixture(params=WAYS, loop_scope="module")
+async def way(request: pytest.FixtureRequest, house: House) -> AsyncIterator[Way]:
     """Each way out in turn."""
     name = str(request.param)
 
@@ -335,13 +353,13 @@ async def test_a_start_without_effect_is_unconfirmed_and_not_repeated(house: Hou
 
 @pytest.mark.parametrize("kind", ["job_order", "handshake"])
 async def test_an_unreachable_receiver_is_unconfirmed_and_named(kind: str) -> None:
-    house = House(Floor(built_in().plant), "opc.tcp://127.0.0.1:1/workshop", None, None)  # type: ignore[arg-type]
+    house = House(Floor(built_in().plant), "opc.tcp://127.0.0.1:1/workshop", None, None, None)  # type: ignore[arg-type]
     out = await opcua(house, kind, timeout_s=0.3)
     answer = await out.dispatch(job())
     assert answer.outcome is CommandOutcome.UNCONFIRMED
     assert "127.0.0.1:1" in answer.message
     if kind == "job_order":
-        with pytest.raises(DispatchError, match="127.0.0.1:1"):
+        with pytest.raises(DispatchError, match=r"127\.0\.0\.1:1"):
             await out.jobs()
     await out.close()
 

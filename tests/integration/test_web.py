@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from workshop_brain.app.watch import Watch
 from workshop_brain.config import built_in
-from workshop_brain.errors import NotAllowedError, OrderError
+from workshop_brain.errors import ConfigError, NotAllowedError, OrderError
 from workshop_brain.model.decision import (
     Candidate,
     Decision,
@@ -40,7 +40,7 @@ from workshop_brain.store.historian import Historian
 from workshop_brain.store.records import Records
 from workshop_brain.web.api import create_app, first_link
 from workshop_brain.web.frames import HEADER
-from workshop_brain.web.server import server_config
+from workshop_brain.web.server import listen, server_config
 from workshop_brain.web.services import Services
 
 S = 1_000_000_000
@@ -110,6 +110,9 @@ class Desk:
     def schedule_view(self) -> dict[str, Any]:
         return {"plan_id": None, "bars": [], "now_ms": NOW / 1e6, "gap": float("nan")}
 
+    def print_page(self, language: str | None = None) -> str:
+        return f"<h1>Plan {language}</h1>"
+
     def orders_view(self) -> list[dict[str, Any]]:
         return [{"id": o.id, "due_ns": o.due_ns} for o in self.orders.values()]
 
@@ -122,6 +125,8 @@ class Desk:
         return {"messages": self.explain(op), "machine": machine}
 
     def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
+        for event in events:
+            EventKind(event["kind"])
         return {"kpis_before": {}, "kpis_after": {}, "changes": events}
 
     def autonomy_view(self) -> dict[str, Any]:
@@ -205,8 +210,7 @@ def columns(*rows: tuple[int, int, float]) -> Samples:
 @contextmanager
 def running(app: FastAPI, *, send_buffer: int = 0) -> Iterator[str]:
     """The application on a free loopback port, as it is served in the product."""
-    door = socket.socket()
-    door.bind(("127.0.0.1", 0))
+    door = listen("127.0.0.1", 0)
     if send_buffer:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = door.getsockname()[1]
@@ -254,8 +258,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         {"id": "opc", "protocol": "opcua", **state},
         {"id": "spb", "protocol": "sparkplug", **state},
     ]
-    (data / "plans").mkdir()
-    (data / "plans" / "current.html").write_text("<h1>Plan</h1>", "utf-8")
     services = Services(
         plant=plant, clock=SteppedClock(), watch=watch, historian=historian, decider=desk,
         users=records, orders=desk, work_list=desk, data_dir=data, sources=lambda: sources,
@@ -561,6 +563,10 @@ def test_decision_is_shown_with_text_and_approved_once(house: House) -> None:
         assert client.get("/decisions/none").status_code == 404
         assert client.get("/schedule/explain?op=none").status_code == 404
         assert client.get("/schedule").json()["gap"] is None
+        assert client.get("/schedule/print").text == "<h1>Plan zh</h1>"
+        wrong = client.post("/schedule/what-if", json={"events": [{"kind": "flood"}]})
+        assert wrong.status_code == 422
+        assert "flood" in wrong.json()["error"]["message"]
     assert ("approve", "d1", "planner", "go") in house.desk.told
 
 
@@ -599,6 +605,22 @@ def test_without_a_built_front_end_the_page_says_so(house: House, tmp_path: Path
     with running(app) as url, httpx.Client(base_url=url, **LOCAL) as client:
         assert "make build" in client.get("/").text
         assert "界面尚未构建" in client.get("/", headers={"Accept-Language": "zh"}).text
+
+
+def test_a_busy_port_is_named_with_a_way_out() -> None:
+    with listen("127.0.0.1", 0) as door:
+        port = door.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} .* --port"):
+            listen("127.0.0.1", port)
+
+
+def test_answers_do_not_wait_for_delayed_acknowledgements(house: House) -> None:
+    with house.client("viewer") as client:
+        client.get("/me")
+        start = time.monotonic()
+        for _ in range(10):
+            client.get("/me")
+        assert time.monotonic() - start < 0.3
 
 
 # -- live -----------------------------------------------------------------------------------

@@ -64,8 +64,9 @@ def test_values_repeat_with_seed_state_and_instant(plant: PlantSim) -> None:
 def test_a_node_alone_has_the_same_values(plant: PlantSim) -> None:
     signals = Signals(plant, seed=1)
     all_values = signals.values(MONDAY_NS).copy()
-    for node in signals.nodes:
-        alone = Signals(plant, seed=1).values(MONDAY_NS, node)
+    lone = Signals(plant, seed=1)
+    for node in lone.nodes:
+        alone = lone.values(MONDAY_NS, node)
         assert np.array_equal(alone[node.first : node.last], all_values[node.first : node.last])
 
 
@@ -113,11 +114,13 @@ def test_wear_and_breakdown_show_in_the_signals() -> None:
     plant = PlantSim(built_in().plant, seed=3, start_ns=MONDAY_NS)
     plant.advance(MONDAY_NS + 120 * 10**9)
     signals = Signals(plant, seed=1)
-    tool = [k for k, p in enumerate(signals.path) if p.endswith("/st05/tool_life")][0]
+    tool = next(k for k, p in enumerate(signals.path) if p.endswith("/st05/tool_life"))
     device = int(signals.device[tool])
     expected = np.rint(5000.0 * (1.0 - plant.wear[device]))
     assert signals.values(plant.now_ns)[tool] == expected
-    safe = [k for k, p in enumerate(signals.path) if p.endswith("/st05/safety_circuit_ok")][0]
+    safe = next(
+        k for k, p in enumerate(signals.path) if p.endswith("/st05/safety_circuit_ok")
+    )
     plant.state[device] = UnitState.ABORTED
     assert signals.values(plant.now_ns)[safe] == 0.0
     plant.state[device] = UnitState.EXECUTE

@@ -27,7 +27,22 @@ function Link({ link, named: withName }: { link: LineLink; named: boolean }): JS
   );
 }
 
+const HELPERS = new Set(["robot", "conveyor", "vision", "agv", "utility"]);
+const isHelper = (station: Station): boolean => HELPERS.has(station.klass);
+
 interface TileProps { station: Station; selected: boolean; neck: boolean; confidence: number; goal: number | null }
+
+/** A device that serves stations (robot, conveyor, camera): one short line. */
+function Mini({ station, selected }: { station: Station; selected: boolean }): JSX.Element {
+  const of: Condition = station.stale ? "unknown" : condition(station.state, station.reason);
+  return (
+    <button type="button" class={`tile mini k-${of} ${station.stale ? "hatched" : ""}`} aria-pressed={selected}
+      onClick={() => adjust({ sel: selected ? undefined : station.path })}>
+      <Glyph of={of} /><strong>{station.id}</strong>
+      <span class={isAbnormal(of) ? "word" : "sr"}>{conditionText(of)}</span>
+    </button>
+  );
+}
 
 /** Cycle time as a mark on a scale around the takt goal: position before number. */
 function Pace({ cycle, goal }: { cycle: number; goal: number }): JSX.Element {
@@ -66,8 +81,8 @@ function Synoptic({ view }: { view: LineView }): JSX.Element {
         <section key={zone.cell} class={zone.linked ? "zone" : "zone loose"} aria-label={named("cell", zone.cell)}>
           <h2>{named("cell", zone.cell)} <small>{zone.stations.length}</small></h2>
           <ol>
-            {zone.stations.map((station, i) => {
-              const next = zone.stations[i + 1]?.path;
+            {zone.stations.filter((station) => !isHelper(station)).map((station, i, flow) => {
+              const next = flow[i + 1]?.path;
               const out = links.get(station.path) ?? [];
               return (
                 <li key={station.path}>
@@ -77,6 +92,11 @@ function Synoptic({ view }: { view: LineView }): JSX.Element {
                 </li>
               );
             })}
+          </ol>
+          <ol class="helpers">
+            {zone.stations.filter(isHelper).map((station) => (
+              <li key={station.path}><Mini station={station} selected={selected === station.path} /></li>
+            ))}
           </ol>
         </section>
       ))}

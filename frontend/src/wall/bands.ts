@@ -6,6 +6,8 @@ export const WARM = 40;
 const FORGET = 1 / 480;
 /** A band is never narrower than this share of the display range. */
 const FLOOR = 0.004;
+/** After so many frames outside (ten minutes at 4 Hz) the signal works differently: learn anew. */
+const GIVE_UP = 2400;
 const HIGH_SIGMA = 4;
 const FAINT_SIGMA = 3;
 
@@ -35,7 +37,7 @@ export class Bands {
   readonly look: Uint8Array;
   readonly codes: Uint16Array;
   /** Frames in a row that a cell has been out of its band. */
-  readonly out: Uint8Array;
+  readonly out: Uint16Array;
 
   constructor(readonly size: number, private readonly kinds: Uint8Array) {
     this.mean = new Float32Array(size);
@@ -43,7 +45,7 @@ export class Bands {
     this.seen = new Uint16Array(size);
     this.look = new Uint8Array(size).fill(BAD_CELL);
     this.codes = new Uint16Array(size).fill(BAD);
-    this.out = new Uint8Array(size);
+    this.out = new Uint16Array(size);
   }
 
   learn(codes: Uint16Array): void {
@@ -69,13 +71,16 @@ export class Bands {
     const sigma = Math.max(Math.sqrt(variance), FLOOR);
     const z = gap / sigma;
     const weight = Math.max(1 / (seen + 1), FORGET);
-    // A value far outside teaches the band slowly, so that a fault does not become the normal.
-    const taught = seen >= WARM && Math.abs(z) > HIGH_SIGMA ? weight / 8 : weight;
-    this.mean[i] = mean + taught * gap;
-    this.variance[i] = (1 - taught) * (variance + taught * gap * gap);
-    if (seen < 65535) this.seen[i] = seen + 1;
     const far = seen >= WARM && Math.abs(z) > FAINT_SIGMA;
-    this.out[i] = far && Math.abs(z) > HIGH_SIGMA ? Math.min((this.out[i] as number) + 1, 255) : 0;
+    const out = far && Math.abs(z) > HIGH_SIGMA;
+    // A value outside does not teach the band, or a fault would become the normal.
+    if (!out) {
+      this.mean[i] = mean + weight * gap;
+      this.variance[i] = (1 - weight) * (variance + weight * gap * gap);
+    }
+    this.out[i] = out ? (this.out[i] as number) + 1 : 0;
+    if ((this.out[i] as number) >= GIVE_UP) this.seen[i] = this.out[i] = 0;
+    else if (seen < 65535) this.seen[i] = seen + 1;
     this.look[i] = far ? this.outside(i, z) : Math.max(0, Math.min(4, Math.round(2 + z)));
   }
 

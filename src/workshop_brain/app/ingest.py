@@ -411,11 +411,13 @@ class Ingest:
 
     async def _watch(self) -> None:
         """Call a source lost after two seconds of silence; retry a failing store."""
-        retried = 0.0
+        retried = slept = time.monotonic()
         while True:
             await asyncio.sleep(0.2)
-            now = time.monotonic()
-            for source in self._sources.values():
+            before, now = slept, time.monotonic()
+            slept = now
+            # When this process itself was held up, what came meanwhile is still to be read.
+            for source in self._sources.values() if now - before < 1.0 else ():
                 silent = source.heard and now - source.heard > handover.LOST_S
                 if silent and source.status.state != "lost":
                     self._set_state(source, "lost")

@@ -5,6 +5,7 @@ process dies the pipe closes, and they flush and stop. Nothing here touches data
 """
 
 import asyncio
+import ctypes
 import fcntl
 import json
 import logging
@@ -70,6 +71,11 @@ class Supervisor:
     _children: dict[str, _Child] = field(default_factory=dict)
     _stopping: bool = False
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopping
+
     def start(self, spec: ChildSpec) -> None:
         """Start a child and keep it alive."""
         child = _Child(spec)
@@ -81,9 +87,9 @@ class Supervisor:
         return {n: c.process.pid for n, c in self._children.items() if c.process is not None}
 
     async def _keep(self, child: _Child) -> None:
-        while not self._stopping:
+        while not self.is_stopping:
             await self._run_once(child)
-            if self._stopping:
+            if self.is_stopping:
                 return
             lived = time.monotonic() - child.started_at
             child.failures = 0 if lived > _HEALTHY_S else child.failures + 1
@@ -111,6 +117,7 @@ class Supervisor:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=errors,
                     start_new_session=True,
+                    preexec_fn=_die_with_parent if spec.program else None,
                 )
             except OSError as error:
                 log.error("%s: cannot start %s: %s", spec.name, command[0], error)
@@ -143,6 +150,13 @@ class Supervisor:
                 child.task.cancel()
                 with suppress(asyncio.CancelledError):
                     await child.task
+
+
+def _die_with_parent() -> None:
+    """For programs that do not watch their standard input: the kernel ends them with us (Linux)."""
+    set_death_signal = 1
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

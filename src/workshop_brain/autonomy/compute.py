@@ -17,6 +17,7 @@ from workshop_brain.autonomy.state import Planned
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Candidate, Message
 from workshop_brain.model.order import JobOrder
+from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.objective import Kpis, objective
 from workshop_brain.schedule.plan import Plan, job_orders
 from workshop_brain.schedule.react import react
@@ -260,13 +261,10 @@ def findings(problem: Problem, plan: Plan) -> tuple[str, ...]:
     )
 
 
-def bound_and_gap(problem: Problem, candidate: Candidate) -> tuple[float, float | None]:
-    """Lower bound of the weighted tardiness and how far the plan is above it, as a share."""
-    from workshop_brain.schedule.bound import gap as plan_gap
-    from workshop_brain.schedule.bound import lower_bound
-
-    low = float(lower_bound(problem))
-    return low, plan_gap(candidate.kpis["weighted_tardiness_s"], low)
+def bound_and_gap(problem: Problem, candidate: Candidate) -> tuple[float, float]:
+    """Lower bound of the objective and how far the plan is above it, as a share of the plan."""
+    low = bound(problem)
+    return low.objective, low.gap(candidate.objective)
 
 
 def reasons(

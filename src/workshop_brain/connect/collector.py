@@ -93,8 +93,10 @@ async def _source(
     while True:
         try:
             if isinstance(settings, OpcUaSettings):
+                from workshop_brain.connect.opcua import decode
                 from workshop_brain.connect.opcua.pump import Pump
 
+                await asyncio.to_thread(decode.warm)
                 pump = Pump(
                     settings, enterprise, outbox, spool_dir / "session.json", pki_dir, password
                 )
@@ -104,8 +106,10 @@ async def _source(
                 finally:
                     await pump.close()
             else:
+                from workshop_brain.connect.sparkplug import wire
                 from workshop_brain.connect.sparkplug.client import SparkplugClient
 
+                await asyncio.to_thread(wire.warm)
                 await SparkplugClient(settings, enterprise, outbox, password).run()
         except ConfigError:
             raise

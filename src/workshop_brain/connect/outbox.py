@@ -271,13 +271,14 @@ class Outbox:
         """Flush, wait shortly for the brain's acknowledgement, spool what it did not take."""
         self.flush()
         end = time.monotonic() + patience_s
-        while self._live and self._waiting and time.monotonic() < end:
+        while self._live and self._oldest_unsafe() is not None and time.monotonic() < end:
             self._news.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), 0.1)
-        await self._spool_waiting(keep=False)
+        if self._oldest_unsafe() is not None:
+            await self._spool_waiting(keep=False)
         async with self._disk:
-            if self._acked >= self._next_seq - 1:
+            if self._oldest_unsafe() is None and self._acked >= self._spooled:
                 self._spool.clear_own()
             self._spool.close()
         if self._writer is not None:
@@ -290,12 +291,21 @@ class Outbox:
             if self._lost_frames:
                 lost, self._lost_frames = self._lost_frames, 0
                 self._announce_drop("memory_full", lost)
-            if self._waiting and time.monotonic() - self._waiting[0].made > _UNACKED_S:
+            oldest = self._oldest_unsafe()
+            if oldest is not None and time.monotonic() - oldest > _UNACKED_S:
                 await self._spool_waiting(keep=self._live)
             elif self._live and self._spooled and self._acked >= self._spooled:
                 async with self._disk:
                     if self._acked >= self._spooled:
                         self._clear_spool()
+
+    def _oldest_unsafe(self) -> float | None:
+        """When the oldest frame was made that is neither with the brain nor of a kind that needs
+        no acknowledgement: an event that went out live waits for the next batch's."""
+        for waiting in self._waiting:
+            if not (self._live and waiting.frame[4] == FrameType.EVENT):
+                return waiting.made
+        return None
 
     async def _spool_waiting(self, *, keep: bool) -> None:
         async with self._disk:
@@ -389,9 +399,14 @@ class Outbox:
             self._news.set()
 
     async def _pulse(self, writer: asyncio.StreamWriter) -> None:
+        slept = time.monotonic()
         while True:
             await asyncio.sleep(handover.PULSE_S)
-            if time.monotonic() - self._heard > handover.LOST_S:
+            now, before = time.monotonic(), slept
+            slept = now
+            if now - before > 2 * handover.PULSE_S:
+                continue  # it was us who slept
+            if now - self._heard > handover.LOST_S:
                 raise SourceError("the brain has been silent for two seconds")
             writer.write(handover.frame(FrameType.PULSE))
 

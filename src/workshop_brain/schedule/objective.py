@@ -108,9 +108,10 @@ def setups_of(problem: Problem, plan: Plan) -> NDArray[np.int64]:
     return out
 
 
-def cost_columns(
-    problem: Problem, previous: Plan | None, weights: Weights
-) -> tuple[Floats, Floats, Floats]:
+Prices = tuple[Floats, Floats, Floats]
+
+
+def cost_columns(problem: Problem, previous: Plan | None, weights: Weights) -> Prices:
     """Per operation: cost of a later end, of a shifted start, and of another machine.
 
     They are linear in the plan, so that a search can price a change without the whole.
@@ -138,6 +139,7 @@ def objective(
     plan: Plan,
     previous: Plan | None = None,
     weights: Weights = PLANT_WEIGHTS,
+    prices: Prices | None = None,
 ) -> Kpis:
     """KPIs of a plan and their weighted sum.
 
@@ -145,13 +147,15 @@ def objective(
     ----------
     previous
         The plan in force, on the same problem; operations at machine -1 there count as new.
+    prices
+        What ``cost_columns`` gives for the same arguments, when many plans are compared.
     """
     done = completion(problem, plan)
     late = np.maximum(0, done - problem.job_due) * (done > -FAR)
     tardiness = float((late * problem.job_weight).sum())
     setups = setups_of(problem, plan)
     placed = plan.machine >= 0
-    flow, shift, move = cost_columns(problem, previous, weights)
+    flow, shift, move = prices or cost_columns(problem, previous, weights)
     total = weights.tardiness * tardiness + weights.setup * float(setups.sum())
     total += float((flow * (plan.end - problem.now))[placed].sum())
     moved = np.zeros(problem.n_ops, bool)

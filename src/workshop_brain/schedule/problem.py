@@ -491,9 +491,8 @@ def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
     }
     trial = problem.with_(op_status=timing_status, **changes)
     ptr = np.zeros(problem.n_machines + 1, np.int64)
-    np.cumsum(
-        np.bincount(machine[queue], minlength=problem.n_machines) if queue else 0, out=ptr[1:]
-    )
+    taken = machine[np.array(queue, np.int64)]
+    np.cumsum(np.bincount(taken, minlength=problem.n_machines), out=ptr[1:])
     starts, _, _, done = retime(trial.arrays, machine, ptr, np.array(queue, np.int64))
     if done < len(queue):
         return _with_locked(problem, [_freed(op) for op in ops])

@@ -18,7 +18,7 @@ from workshop_brain.errors import InfeasibleError, OrderError
 from workshop_brain.model.decision import Candidate
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import job_rows
-from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, objective
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, cost_columns, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule
 from workshop_brain.schedule.search import polish
@@ -96,13 +96,14 @@ def react(
     begin = time.perf_counter()
     problem, plan, hurt = apply_event(problem, plan, event, frozen_s)
     plans = _candidates(problem, plan, hurt)
+    prices = cost_columns(problem, plan, weights)
     scored = sorted(
-        ((objective(problem, p, plan, weights), name, p) for name, p in plans),
+        ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
         key=lambda row: row[0].objective,
     )
     if iterations > 0 and scored:
         better = polish(problem, scored[0][2], plan, weights, iterations, seed)
-        kpis = objective(problem, better, plan, weights)
+        kpis = objective(problem, better, plan, weights, prices)
         if kpis.objective < scored[0][0].objective:
             scored.insert(0, (kpis, f"{scored[0][1]}+search", better))
     broken = ""

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -58,7 +58,7 @@ _DATE = (
 )
 _SLASHED = re.compile(r"(?P<a>\d{1,2})[/-](?P<b>\d{1,2})[/-](?P<y>\d{4})")
 _TIME = re.compile(
-    r"(?:[T ]\s*|(?<=[日号]))(?P<half>上午|下午|晚上)?\s*(?P<h>\d{1,2})(?:[:时点](?P<min>\d{1,2}))?"
+    r"(?:[T ]\s*|(?<=[日号]))(?P<half>上午|下午|晚上)?\s*(?P<h>\d{1,2})(?:[时点](?!\d)|[:时点](?P<min>\d{1,2}))?"
     r"(?:[:分](?P<s>\d{1,2})(?:\.\d+)?秒?)?分?\s*(?P<ap>[AaPp][Mm])?"
     r"(?P<zone>Z|[+-]\d{2}:?\d{2})?"
 )
@@ -415,3 +415,24 @@ def _text(cell: Any) -> str:
     if isinstance(cell, (datetime, date)):
         return cell.isoformat(" ") if isinstance(cell, datetime) else cell.isoformat()
     return unicodedata.normalize("NFKC", str(cell)).strip()
+
+
+def write_orders(path: Path, requests: Sequence[WorkRequest]) -> int:
+    """Write orders as CSV in the form that ``read_orders`` reads; returns how many.
+
+    OrderError when the file cannot be written.
+    """
+    try:
+        with path.open("w", encoding="utf-8-sig", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "product", "quantity", "due", "release", "priority"])
+            for r in requests:
+                release = _iso(r.release_ns) if r.release_ns else ""
+                writer.writerow([r.id, r.product, r.quantity, _iso(r.due_ns), release, r.priority])
+    except OSError as error:
+        raise OrderError(f"{path}: cannot be written: {error.strerror}") from error
+    return len(requests)
+
+
+def _iso(time_ns: int) -> str:
+    return datetime.fromtimestamp(time_ns // NS_PER_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

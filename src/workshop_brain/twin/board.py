@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant, RoutingStep, WorkCenter, WorkCenterKind, WorkUnit
 from workshop_brain.model.state import UnitState
-from workshop_brain.twin.commands import ClearJob, StoreJob
 from workshop_brain.twin import world
+from workshop_brain.twin.commands import ClearJob, StoreJob
 from workshop_brain.twin.sim import Notices, PlantSim
 from workshop_brain.units import NS_PER_S
 

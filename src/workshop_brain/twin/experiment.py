@@ -101,6 +101,7 @@ def _run(
     shown = start_ns
     while True:
         wake_ns = policy.act(board, news)
+        board.hear(sim.drain_notices())
         if sim.now_ns >= end_ns:
             break
         news = sim.advance_to_notice(min(end_ns, max(wake_ns, sim.now_ns + NS_PER_S)))

@@ -81,9 +81,8 @@ def build_world(draft: Draft, *, seed: int, now_ns: int, pieces: int = world.PIE
         len(draft.stations), len(draft.buffers), len(draft.announce),
     )  # fmt: skip
     w.announce[: w.announce_n] = draft.announce
-    for s, row in enumerate(draft.stations):
-        for key, value in row.items():
-            w.st[key][s] = value
+    for key in {key for row in draft.stations for key in row}:
+        w.st[key][: w.stations] = [row.get(key, 0) for row in draft.stations]
     w.st["since"] = w.st["heated"] = now_ns
     w.st["state"], w.st["reason"] = int(UnitState.SUSPENDED), int(StopReason.STARVED)
     first = 0
@@ -108,14 +107,15 @@ def _link(
     w: World, links: NDArray[np.int64], fields: Sequence[str], first: str, last: str
 ) -> None:
     """Stations linked to each buffer, in CSR by the buffer's ``first`` and ``last``."""
-    n = 0
+    n, buffers = 0, w.bf
+    columns = [w.st[f][: w.stations].tolist() for f in fields]
     for b in range(w.buffers):
-        w.bf[first][b] = n
-        for s in range(w.stations):
-            if any(w.st[f][s] == b for f in fields):
+        buffers[first][b] = n
+        for s, linked in enumerate(zip(*columns, strict=True)):
+            if b in linked:
                 links[n] = s
                 n += 1
-        w.bf[last][b] = n
+        buffers[last][b] = n
 
 
 def _set_physics(w: World, scenario: Scenario) -> None:

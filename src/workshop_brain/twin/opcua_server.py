@@ -9,6 +9,7 @@ can fill the hole.
 import asyncio
 import hmac
 import logging
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -174,6 +175,10 @@ class PlantServer:
     async def start(self) -> None:
         """Build the address space and listen; SourceError when the port is taken."""
         server = self._server
+        try:
+            socket.create_server((self._host, self._port)).close()
+        except OSError as error:  # known before seconds go into the address space
+            raise self._taken(error) from error
         server.iserver.history_manager.set_storage(self._history)
         await server.init()
         server.set_endpoint(self.url)
@@ -194,12 +199,15 @@ class PlantServer:
         try:
             await server.start()
         except OSError as error:
-            raise SourceError(
-                f"OPC UA port {self._port} on {self._host} cannot be opened: {error}; "
-                "choose another with --opcua-port"
-            ) from error
+            raise self._taken(error) from error
         if self._port == 0:
             self._port = server.bserver.port
+
+    def _taken(self, error: OSError) -> SourceError:
+        return SourceError(
+            f"OPC UA port {self._port} on {self._host} cannot be opened: {error}; "
+            "choose another with --opcua-port"
+        )
 
     async def stop(self) -> None:
         """Close all sessions and the port."""

@@ -10,8 +10,8 @@ from workshop_brain.twin.scenario import REFERENCE, Scenario
 from workshop_brain.units import NS_PER_DAY, NS_PER_MIN, NS_PER_S
 
 WEEK_S = 7 * 24 * 3600.0
-PIPELINE = 48
-"""Requests that are already somewhere in the plant at the start (about four days of work)."""
+PIPELINE = 30
+"""Requests that are already somewhere in the plant at the start (nearly three days of work)."""
 _PRIORITIES = ((0.80, 1), (0.95, 3), (1.01, 5))
 
 

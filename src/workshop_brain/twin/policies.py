@@ -243,7 +243,7 @@ class Brain:
     iterations
         Search moves per event.
     settle_ns
-        News within this time of a plan wait for the next one (a person would call it a moment).
+        Least time between two plans; news in between waits for the next one.
     ahead_ns
         Jobs planned to start within this time are at the receivers; later ones stay open.
     """
@@ -254,10 +254,10 @@ class Brain:
         self,
         *,
         iterations: int = 2000,
-        settle_s: float = 60.0,
+        settle_s: float = 120.0,
         ahead_s: float = 4 * 3600.0,
         refresh_s: float = 3600.0,
-        horizon_days: float = 5.0,
+        horizon_days: float = 3.0,
         expected_repair_s: float = 2400.0,
     ) -> None:
         self.iterations = iterations
@@ -277,7 +277,7 @@ class Brain:
         """Plan again when there is something new, at most once per ``settle_ns``."""
         now = board.sim.now_ns
         for k in range(len(news)):
-            if int(news.kind[k]) not in (world.JOB_STARTED, world.CALENDAR):
+            if int(news.kind[k]) in (world.JOB_ENDED, world.UNIT_DOWN, world.UNIT_UP):
                 self._due = min(self._due, self._last + self.settle_ns)
         if now >= self._due:
             self._replan(board, now)

@@ -131,7 +131,7 @@ class Scenario:
     lot_sizes: tuple[int, int] = (60, 240)
     tightness: tuple[float, float] = (1.3, 3.0)
     mttr_scale: float = 1.0
-    line_efficiency: float = 0.8
+    line_efficiency: float = 0.83
     shop_efficiency: float = 0.85
     in_zone: tuple[int, int] = (1, 3)
     between_zones: tuple[int, int] = (10, 20)
@@ -164,7 +164,7 @@ class Scenario:
     )
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.load:
+        if not self.load > 0.0:
             raise ValueError(f"scenario {self.name!r}: load must be > 0, got {self.load}")
         if not 0 < self.lot_sizes[0] <= self.lot_sizes[1]:
             raise ValueError(f"scenario {self.name!r}: lot_sizes {self.lot_sizes} must be ascending")

@@ -177,6 +177,10 @@ class PlantSim:
         self._w, self.stations = plant_world(
             plant, self.devices, scenario, seed=seed, now_ns=start_ns
         )
+        # attributes of a record are looked up slowly; these views stay valid for its life
+        w = self._w
+        self._st, self._dv, self._jb, self._jr = w.st, w.dv, w.jb, w.jr
+        self._rq, self._rs, self._ct = w.rq, w.rs, w.ct
         self.texts: list[str] = [""]
         self._codes: dict[str, int] = {"": 0}
         self._orders: list[JobOrder] = []
@@ -222,12 +226,12 @@ class PlantSim:
         rows = self._w.notices[:n].copy()
         self._w.notice_n = 0
         stations = rows["station"]
-        device = np.where(stations >= 0, self._w.st["device"][stations], -1)
+        device = np.where(stations >= 0, self._st["device"][stations], -1)
         return Notices(rows["t"].copy(), rows["kind"].copy(), device, rows["job"].copy())
 
     # --- arrays by device ------------------------------------------------------------------------
     def _bind(self) -> None:
-        dv = self._w.dv[: self._w.devices]
+        dv = self._dv[: self._w.devices]
         self.state: NDArray[np.int64] = dv["state"]
         self.mode: NDArray[np.int64] = dv["mode"]
         self.stop_reason: NDArray[np.int64] = dv["reason"]
@@ -238,7 +242,7 @@ class PlantSim:
         self._has_station: NDArray[np.bool_] = self._station >= 0
 
     def _from_station(self, field: str, otherwise: float) -> NDArray[Any]:
-        column = self._w.st[field]
+        column = self._st[field]
         out = np.full(len(self.devices), otherwise, column.dtype)
         out[self._has_station] = column[self._station[self._has_station]]
         return out
@@ -246,12 +250,12 @@ class PlantSim:
     @property
     def blocked(self) -> NDArray[np.bool_]:
         """Devices that wait for room behind them."""
-        return np.asarray(self._w.dv["blocked"][: self._w.devices] == 1)
+        return np.asarray(self._dv["blocked"][: self._w.devices] == 1)
 
     @property
     def starved(self) -> NDArray[np.bool_]:
         """Devices that wait for material."""
-        return np.asarray(self._w.dv["starved"][: self._w.devices] == 1)
+        return np.asarray(self._dv["starved"][: self._w.devices] == 1)
 
     @property
     def cycle_start_ns(self) -> NDArray[np.int64]:
@@ -285,12 +289,12 @@ class PlantSim:
 
     def job(self, device: int) -> str:
         """Id of the job that the device works on; "" for none."""
-        j = int(self._w.dv["job"][device])
+        j = int(self._dv["job"][device])
         return self._orders[j].id if j >= 0 else ""
 
     def serial(self, device: int) -> str:
         """Serial number of the part in (or last in) the device; "" for none."""
-        return serial_text(int(self._w.dv["serial"][device]))
+        return serial_text(int(self._dv["serial"][device]))
 
     # --- logs ------------------------------------------------------------------------------------
     def _keep_logs(self) -> None:
@@ -388,7 +392,7 @@ class PlantSim:
         if refusal:
             return refusal
         j = self._add_row(job)
-        self._w.jb["state"][j] = world.ALLOWED if start else world.NOT_ALLOWED
+        self._jb["state"][j] = world.ALLOWED if start else world.NOT_ALLOWED
         des.add_job(self._w, j)
         return ""
 
@@ -421,15 +425,15 @@ class PlantSim:
         j, c = len(self._orders), self._centers[job.work_center]
         product = self._products[job.product]
         rows = [(self.request_row(id, product), pieces) for id, pieces in job.requests]
-        row = self._w.jb[j]
+        row = self._jb[j]
         row["state"], row["center"], row["product"] = world.NOT_ALLOWED, c, product
-        row["station"] = self._w.dv["station"][self._by_path[job.equipment]]
+        row["station"] = self._dv["station"][self._by_path[job.equipment]]
         row["family"] = self._w.step_family[product, c]
         row["quantity"], row["priority"], row["planned"] = job.quantity, job.priority, job.start_ns
         row["next"], row["arrival"] = -1, j
         row["req_at"], row["req_n"] = self._w.job_requests, len(rows)
         for request, pieces in rows:
-            entry = self._w.jr[self._w.job_requests]
+            entry = self._jr[self._w.job_requests]
             entry["request"], entry["quantity"] = request, pieces
             self._w.job_requests += 1
         self._orders.append(job)
@@ -444,16 +448,16 @@ class PlantSim:
             row = len(self._requests)
             self._requests[id] = row
             self._w.requests = row + 1
-            self._w.rq["product"][row] = product
+            self._rq["product"][row] = product
         if quantity:
-            self._w.rq["quantity"][row] = quantity
+            self._rq["quantity"][row] = quantity
         return row
 
     def _change_job(self, command: Command, id: str) -> str:
         j = self._jobs.get(id)
         if j is None:
             return f"no job {id!r} in any list"
-        row = self._w.jb[j]
+        row = self._jb[j]
         state = int(row["state"])
         if isinstance(command, StartJob):
             if state == world.NOT_ALLOWED:
@@ -487,7 +491,7 @@ class PlantSim:
         """The job list of a work center's receiver, in order of arrival."""
         c = self._centers[work_center]
         n = len(self._orders)
-        rows = np.flatnonzero((self._w.jb["center"][:n] == c) & (self._w.jb["cleared"][:n] == 0))
+        rows = np.flatnonzero((self._jb["center"][:n] == c) & (self._jb["cleared"][:n] == 0))
         return [self._response(int(j)) for j in rows]
 
     def response(self, id: str) -> JobResponse:
@@ -495,7 +499,7 @@ class PlantSim:
         return self._response(self._jobs[id])
 
     def _response(self, j: int) -> JobResponse:
-        row = self._w.jb[j]
+        row = self._jb[j]
         return JobResponse(
             job=self._orders[j].id,
             state=_JOB_STATES[int(row["state"])],
@@ -517,9 +521,9 @@ class PlantSim:
     def family(self, path: str) -> str:
         """Family that a unit is set up for now; "" for none."""
         d = self.devices[self._by_path[path]]
-        s = int(self._w.dv["station"][d.index])
+        s = int(self._dv["station"][d.index])
         center = self.plant.work_center(d.work_center)
-        k = int(self._w.st["family"][s])
+        k = int(self._st["family"][s])
         return center.families[k] if k >= 0 else ""
 
     # --- calendars -------------------------------------------------------------------------------
@@ -529,7 +533,7 @@ class PlantSim:
         edges: list[int] = []
         timers = self._w.stations + len(self.devices)
         for c, center in enumerate(self.plant.work_centers):
-            row = self._w.ct[c]
+            row = self._ct[c]
             closed, own = _edges(center, now_ns, self._calendar_end)
             row["closed"], row["cal_at"] = int(closed), len(edges)
             edges += own
@@ -556,9 +560,9 @@ class PlantSim:
         for b in range(self._w.buffers):
             row = self._w.bf[b]
             for s in self._w.users[int(row["user0"]) : int(row["user1"])]:
-                d = int(self._w.st["device"][s])
-                if d >= 0 and self._w.st["input"][s] == b:
-                    self._w.dv["infeed"][d] = row["count"]
+                d = int(self._st["device"][s])
+                if d >= 0 and self._st["input"][s] == b:
+                    self._dv["infeed"][d] = row["count"]
         for s in range(self._w.stations):
             des.show(self._w, s)
             des.wake(self._w, s)
@@ -568,28 +572,28 @@ class PlantSim:
     def rewind(self, start_ns: int) -> None:
         """Set a cold plant's clock; every work center is open."""
         self._w.now = start_ns
-        self._w.st["since"] = self._w.st["heated"] = start_ns
-        self._w.ct["closed"] = 0
+        self._st["since"] = self._st["heated"] = start_ns
+        self._ct["closed"] = 0
         self._calendar_end = np.iinfo(np.int64).max
         self._refresh()
 
     def age_tool(self, station: int, wear: float) -> None:
         """Give a station a used tool."""
-        row = self._w.st[station]
+        row = self._st[station]
         if row["tool_life"] > 0:
             row["wear"] = wear
 
     def ended_job(self, job: JobOrder, *, scrap: int, start_ns: int, end_ns: int) -> None:
         """Put a job into the list that ended in the past."""
         j = self._add_row(job)
-        row = self._w.jb[j]
+        row = self._jb[j]
         good = job.quantity - scrap
         row["state"], row["use"], row["launched"] = world.ENDED, job.quantity, job.quantity
         row["good"], row["scrap"], row["started"], row["ended"] = good, scrap, start_ns, end_ns
         first, last = int(row["req_at"]), int(row["req_at"] + row["req_n"])
         center = int(row["center"])
-        for entry in self._w.jr[first:last]:
-            step = self._w.rs[int(entry["request"]), center]
+        for entry in self._jr[first:last]:
+            step = self._rs[int(entry["request"]), center]
             pieces = int(entry["quantity"])
             made = pieces - scrap
             entry["use"], entry["out"] = pieces, made
@@ -597,23 +601,23 @@ class PlantSim:
             step["taken"] += pieces
             step["good"] += made
             step["good_taken"] += pieces
-            ready = end_ns + int(self._w.ct["transport"][center])
+            ready = end_ns + int(self._ct["transport"][center])
             step["ready"] = max(int(step["ready"]), ready)
             scrap = 0
 
     def advance_job(self, id: str, share: float) -> None:
         """Let a job that has just started be at ``share`` of its work already."""
         j = self._jobs[id]
-        row = self._w.jb[j]
+        row = self._jb[j]
         s = int(row["station"])
         if row["state"] != world.RUNNING:
             return
         now = self.now_ns
-        if self._w.st["kind"][s] == world.LOAD:
+        if self._st["kind"][s] == world.LOAD:
             left = int(self._w.due[s]) - now
             row["started"] = now - int(share * left)
             des.set_timer(self._w, s, now + int((1.0 - share) * left))
-            self._w.st["began"][s], self._w.st["ends"][s] = row["started"], self._w.due[s]
+            self._st["began"][s], self._st["ends"][s] = row["started"], self._w.due[s]
             return
         pieces = min(int(share * int(row["use"])), int(row["use"]) - int(row["launched"]) - 1)
         if pieces <= 0:
@@ -621,7 +625,7 @@ class PlantSim:
         step_s = self._w.step_s[int(row["product"]), int(row["center"])]
         row["good"], row["launched"] = pieces, int(row["launched"]) + pieces
         row["started"] = now - seconds_to_ns(float(step_s) * pieces)
-        self._w.jr["out"][int(row["req_at"])] += pieces
+        self._jr["out"][int(row["req_at"])] += pieces
 
     def burn(self, until_ns: int) -> None:
         """Run the rewound plant up to its start; nothing of it is recorded."""
@@ -678,14 +682,14 @@ class PlantSim:
     def request_done_ns(self, id: str) -> int:
         """Instant at which the last piece of a request left the plant; 0 while it has not."""
         row = self._requests.get(id)
-        return 0 if row is None else int(self._w.rq["done_at"][row])
+        return 0 if row is None else int(self._rq["done_at"][row])
 
     def step_done(self, id: str, work_center: str) -> int:
         """Pieces of a request that went through a step (scrap included)."""
         row = self._requests.get(id)
         if row is None:
             return 0
-        return int(self._w.rs["done"][row, self._centers[work_center]])
+        return int(self._rs["done"][row, self._centers[work_center]])
 
     def fingerprint(self) -> str:
         """SHA-256 of the whole state: same seed, same commands at same times, same value."""

@@ -7,6 +7,7 @@ loss goes out again, marked historical, so that nothing is lost (DATA is QoS 0 a
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -96,15 +97,16 @@ def broker_address(url: str, *, user: str = "", password: str = "") -> BrokerAdd
 
 @dataclass(slots=True)
 class _Stored:
-    """One publish interval of one node: what was reported and when (by the wall clock)."""
+    """One sampling of one node: what was reported, and when it was last sent (monotonic clock)."""
 
     at: float
     time_ms: int
     signal: NDArray[np.int64]
     value: NDArray[np.float64]
+    sent_at: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _StoredCurve:
     """One curve, encoded but for the frame that says whether it is historical."""
 
@@ -114,6 +116,7 @@ class _StoredCurve:
     alias: int
     properties: bytes
     table: bytes
+    sent_at: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,8 +339,8 @@ class EdgeNode:
         was, self._host_online = self._host_online, online
         if was and not online:
             self._mark_lost()
-        elif was and online and self._born:
-            self._resend(OVERLAP_S)  # a host that came back before its death was told
+        elif was is False and online and self._born:
+            self._birth()  # back before the node had died of it
         self._wake.set()
 
     def _commands(self, metrics: Iterable[wire.Metric]) -> None:
@@ -355,20 +358,18 @@ class EdgeNode:
             self._lost_at = time.monotonic() if at is None else at
 
     def _resend(self, overlap_s: float) -> None:
-        """Queue everything stored since ``overlap_s`` before the loss (or before now)."""
+        """Queue what was never sent, or sent after ``overlap_s`` before the loss (or before now)."""
         now = time.monotonic()
         since = (now if self._lost_at is None else self._lost_at) - overlap_s
         self._lost_at = None
-        waiting = {id(s) for s in self._unsent}
-        self._unsent.extend(s for s in self._stored if s.at >= since and id(s) not in waiting)
-        curves = {id(c) for c in self._unsent_curves}
-        self._unsent_curves.extend(c for c in self._curves if c.at >= since and id(c) not in curves)
         self._resent_at = now
+        self._unsent = deque(s for s in self._stored if s.sent_at >= since)
+        self._unsent_curves = deque(c for c in self._curves if c.sent_at >= since)
 
     def _forget_old(self, now: float) -> None:
         while self._stored and self._stored[0].at < now - self._store_s:
             old = self._stored.popleft()
-            if self._lost_at is not None and old.at >= self._lost_at - OVERLAP_S:
+            if old.sent_at == math.inf:
                 self._dropped += len(old.signal)
         while self._curves and self._curves[0].at < now - self._store_s:
             self._curves.popleft()
@@ -444,7 +445,8 @@ class EdgeNode:
             self._publish(self._topic("DBIRTH", device), payload)
         self._born = True
         every = np.arange(self._node.first, self._node.last)
-        self._store(_Stored(time.monotonic(), time_ms, every, value))
+        now = time.monotonic()
+        self._store(_Stored(now, time_ms, every, value, now))
         if self._lost_at is not None or time.monotonic() - self._resent_at > OVERLAP_S:
             self._resend(OVERLAP_S)
 
@@ -538,7 +540,9 @@ class EdgeNode:
             order = np.argsort(signal, kind="stable")
             signal, value, sample_ms = signal[order], value[order], sample_ms[order]
         cuts = np.searchsorted(signal, self._node.bounds)
-        time_ms = self._now_ms()
+        time_ms, now = self._now_ms(), time.monotonic()
+        for part in parts:
+            part.sent_at = now
         for k, device in enumerate(self._node.devices):
             a, b = cuts[k], cuts[k + 1]
             if a == b:
@@ -583,6 +587,7 @@ class EdgeNode:
             properties=stored.properties,
             value=stored.table,
         )
+        stored.sent_at = time.monotonic()
         payload = wire.payload_bytes(self._now_ms(), [metric], self._next_seq())
         self._publish(self._topic("DDATA", stored.device), payload)
 

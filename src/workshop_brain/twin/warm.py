@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from workshop_brain.model.order import JobOrder, WorkRequest
 from workshop_brain.model.plant import Plant, WorkCenter, WorkCenterKind, WorkUnit
-from workshop_brain.twin import des, draws, world
+from workshop_brain.twin import draws
 from workshop_brain.twin.commands import ClearJob, StoreJob
 from workshop_brain.twin.draws import uniform
 from workshop_brain.twin.orders import in_pipeline, order_book
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from workshop_brain.twin.sim import PlantSim
 
 BURN_NS = 4 * NS_PER_H
-QUEUED_PER_LINE = 4
-WAITING = 3
+QUEUED_PER_LINE = 3
+WAITING = 1
 """Requests that wait before each work center of the main chain at the start."""
 
 

@@ -6,6 +6,7 @@ a message with anything else goes through asyncua's decoder into the same column
 """
 
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -389,6 +390,12 @@ def scan(
         p = behind
     head[5] = rows
     return _OK, p
+
+
+def warm() -> None:
+    """Load (or, the first time, compile) the kernel, so that no message waits for it."""
+    with suppress(DecodeError):
+        decode(b"")
 
 
 def decode(body: bytes) -> Notifications:

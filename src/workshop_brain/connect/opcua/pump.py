@@ -380,9 +380,13 @@ class Pump:
 
     async def _watch(self) -> None:
         limit = max(SILENCE_S, 2.5 * self.settings.publishing_ms / 1000)
+        slept = time.monotonic()
         while True:
             await asyncio.sleep(0.1)
-            now = time.monotonic()
+            before, now = slept, time.monotonic()
+            slept = now
+            if now - before > 1.0:
+                continue  # it was us who slept
             if not self._session.is_open:
                 raise ConnectionError("the connection is closed")
             if now - self._heard > limit:

@@ -298,6 +298,11 @@ class Data:
 MOST_ALIASES = 1 << 22
 
 
+def warm() -> None:
+    """Load (or, the first time, compile) the kernel, so that no message waits for it."""
+    read_data(b"", AliasTable())
+
+
 def read_data(payload: bytes, table: AliasTable) -> Data:
     """A data payload as sample columns; DecodeError when it is not a Sparkplug payload."""
     room = len(payload) // _MIN_METRIC + 1

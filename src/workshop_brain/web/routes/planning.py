@@ -1,7 +1,6 @@
 """Orders, schedule, decisions, autonomy and the people's work list."""
 
-import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -18,6 +17,7 @@ from workshop_brain.web.context import (
     Planner,
     Viewer,
     answer,
+    language,
 )
 from workshop_brain.web.gate import PRINT_POLICY
 from workshop_brain.web.plain import Json, ask, plain
@@ -145,18 +145,16 @@ async def cancel_order(id: str, user: Planner, here: Here) -> Response:
 @router.get("/schedule")
 async def schedule(request: Request, user: Viewer, here: Here) -> Json:
     """The plan in force with the actual course and the previous plan as ghost."""
-    return answer(request, plain(await ask(here.services.decider.schedule_view)))
+    return Json(await ask(here.services.decider.schedule_view))
 
 
 @router.get("/schedule/print")
-async def schedule_print(request: Request, user: Viewer, here: Here) -> Response:
-    """The printable sheet of the current plan."""
-    path = here.services.data_dir / "plans" / "current.html"
-    try:
-        body = await asyncio.to_thread(path.read_text, "utf-8")
-    except FileNotFoundError as error:
-        raise Problem(404, "web.not_found", what="plan", id="current") from error
-    return HTMLResponse(body, headers={"content-security-policy": PRINT_POLICY})
+async def schedule_print(
+    request: Request, user: Viewer, here: Here, lang: Literal["en", "zh"] | None = None
+) -> Response:
+    """The printable sheet of the current plan, in ``lang`` or the reader's language."""
+    page = await ask(here.services.decider.print_page, lang or language(request))
+    return HTMLResponse(page, headers={"content-security-policy": PRINT_POLICY})
 
 
 @router.get("/schedule/explain")
@@ -180,7 +178,11 @@ def _messages(request: Request, found: Any) -> Json:
 @router.post("/schedule/what-if")
 async def what_if(body: WhatIf, request: Request, user: Operator, here: Here) -> Json:
     """The plan's KPIs if these events happened, beside those of now."""
-    return answer(request, plain(await ask(here.services.decider.what_if, body.events)))
+    try:
+        found = await ask(here.services.decider.what_if, body.events)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Problem(422, "web.refused", reason=f"events: {error}") from error
+    return answer(request, plain(found))
 
 
 # -- decisions ------------------------------------------------------------------------------

@@ -1,0 +1,6 @@
+import "./frames.test";
+import "./bands.test";
+import "./gantt.test";
+import "./layout.test";
+import "./text.test";
+import "./trend.test";

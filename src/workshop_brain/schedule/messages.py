@@ -1,0 +1,128 @@
+"""Texts of the schedule's messages: id -> (English, Chinese), with ``{param}`` placeholders.
+
+The edge formats parameters by their names: ``*_ns`` instants in plant time, ``*_s`` durations in
+seconds, ``*_percent`` numbers; everything else as it is.
+"""
+
+MESSAGES: dict[str, tuple[str, str]] = {
+    "schedule.placed": (
+        "{op} is planned on {machine} from {start_ns} to {end_ns}.",
+        "{op} 计划在 {machine} 上加工，{start_ns} 至 {end_ns}。",
+    ),
+    "schedule.unplanned": ("{op} is not planned.", "{op} 未排入计划。"),
+    "schedule.running": (
+        "{op} is running on {machine} since {start_ns}.",
+        "{op} 自 {start_ns} 起正在 {machine} 上加工。",
+    ),
+    "schedule.locked": (
+        "{op} is in the frozen zone on {machine}; it may not move.",
+        "{op} 处于 {machine} 的冻结区内，不可移动。",
+    ),
+    "schedule.done": ("{op} is finished.", "{op} 已完工。"),
+    "schedule.waits_machine": (
+        "{op} waits for {machine}, which works on {other} until {until_ns}.",
+        "{op} 等待 {machine}：该设备加工 {other} 至 {until_ns}。",
+    ),
+    "schedule.waits_setup": (
+        "{op} waits for the changeover on {machine} after {other}: {setup_s}.",
+        "{op} 等待 {machine} 在 {other} 之后的换型：{setup_s}。",
+    ),
+    "schedule.waits_material": (
+        "{op} waits for the pieces of {other}, there at {until_ns}.",
+        "{op} 等待 {other} 的工件，{until_ns} 到达。",
+    ),
+    "schedule.waits_release": (
+        "{op} waits for its release or material at {until_ns}.",
+        "{op} 等待下达或物料，{until_ns}。",
+    ),
+    "schedule.waits_open": (
+        "{op} waits until {machine} works again at {until_ns} (shift, stop or breakdown).",
+        "{op} 等待 {machine} 于 {until_ns} 恢复工作（班次、停机或故障）。",
+    ),
+    "schedule.waits_nothing": (
+        "{op} starts as early as possible.",
+        "{op} 已尽早开始。",
+    ),
+    "schedule.job_late": (
+        "Order {job} will be {late_s} late.",
+        "订单 {job} 将延误 {late_s}。",
+    ),
+    "schedule.job_in_time": (
+        "Order {job} will be ready {slack_s} before its due date.",
+        "订单 {job} 将提前 {slack_s} 完成。",
+    ),
+    "schedule.alternative": (
+        "On {machine} instead: weighted tardiness {tardiness_s} more, changeovers {setup_s} more.",
+        "若改到 {machine}：加权延误增加 {tardiness_s}，换型增加 {setup_s}。",
+    ),
+    "schedule.why_not_same": (
+        "{op} is planned on {machine} already.",
+        "{op} 已计划在 {machine} 上。",
+    ),
+    "schedule.why_not_fixed": (
+        "{op} has started or is frozen; it stays on {machine}.",
+        "{op} 已开工或已冻结，留在 {machine}。",
+    ),
+    "schedule.why_not_not_allowed": (
+        "{machine} may not run {op}: its program is not among the unit's families.",
+        "{machine} 不能加工 {op}：其程序不属于该设备的换型族。",
+    ),
+    "schedule.why_not_worse": (
+        "Forced onto {machine} and searched anew, weighted tardiness grows by {tardiness_s}, "
+        "changeovers by {setup_s}, and {changes} operations move.",
+        "强制改到 {machine} 并重新求解：加权延误增加 {tardiness_s}，换型增加 {setup_s}，"
+        "{changes} 道工序变动。",
+    ),
+    "schedule.why_not_better": (
+        "Forced onto {machine} and searched anew, the plan gets better: weighted tardiness by "
+        "{tardiness_s}, changeovers by {setup_s}.",
+        "强制改到 {machine} 并重新求解，计划更优：加权延误变化 {tardiness_s}，换型变化 {setup_s}。",
+    ),
+    "schedule.reason_breakdown": (
+        "{machine} is down, back expected at {until_ns}.",
+        "{machine} 故障，预计 {until_ns} 恢复。",
+    ),
+    "schedule.reason_quality_stop": (
+        "{machine} is stopped for quality until {until_ns}.",
+        "{machine} 因质量停机至 {until_ns}。",
+    ),
+    "schedule.reason_operator_absent": (
+        "{machine} has no operator until {until_ns}.",
+        "{machine} 无操作员，直至 {until_ns}。",
+    ),
+    "schedule.reason_restored": ("{machine} works again.", "{machine} 已恢复工作。"),
+    "schedule.reason_operator_back": (
+        "{machine} has its operator back.",
+        "{machine} 的操作员已返回。",
+    ),
+    "schedule.reason_rush_order": ("Rush order {job} came in.", "插入急单 {job}。"),
+    "schedule.reason_orders_changed": ("Orders have changed.", "订单有变更。"),
+    "schedule.reason_late_material": (
+        "Material of {job} comes late, at {until_ns}.",
+        "{job} 的物料延迟至 {until_ns}。",
+    ),
+    "schedule.reason_late_finish": ("{job} finishes late.", "{job} 将晚完工。"),
+    "schedule.reason_update": (
+        "The plan was brought up to date.",
+        "计划已按现场状态更新。",
+    ),
+    "schedule.reason_chosen": (
+        "Chosen: {candidate}, cost {objective}.",
+        "选用方案：{candidate}，代价 {objective}。",
+    ),
+    "schedule.reason_beats": (
+        "It beats {candidate} by {better_percent} %.",
+        "优于 {candidate} {better_percent} %。",
+    ),
+    "schedule.reason_changes": (
+        "{moves} operations change machine, {shifts} change their start.",
+        "{moves} 道工序更换设备，{shifts} 道工序调整开始时间。",
+    ),
+    "schedule.candidate.right_shift": ("same sequences, later times", "保持顺序，顺延"),
+    "schedule.candidate.reroute": ("only affected work moves", "仅移动受影响的工序"),
+    "schedule.candidate.redispatch": ("all anew by the rule", "按规则全部重排"),
+    "schedule.candidate.family_first": ("same family first", "同族优先"),
+    "schedule.candidate.due_first": ("earliest due date first", "交期优先"),
+    "schedule.candidate.search": ("improved by search", "搜索改进"),
+}
+"""All ids that this room may emit."""

@@ -1,0 +1,29 @@
+"""Compile, or load from the cache, every kernel of this room: at set-up and before the first
+event, since the reaction path must never wait for a compiler."""
+
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.react import react
+from workshop_brain.schedule.rules import construct
+from workshop_brain.schedule.search import improve
+from workshop_brain.schedule.structure import Problem, assemble
+
+
+def warm_up() -> None:
+    """Run every kernel once on a tiny problem."""
+    problem = _tiny()
+    plan = construct(problem)
+    event = Event(time_ns=2 * 10**9, kind=EventKind.BREAKDOWN, path="0")
+    react(problem, plan, event, frozen_s=2, iterations=20)
+    improve(problem, plan, iterations=20)
+
+
+def _tiny() -> Problem:
+    return assemble(
+        alternatives=[[(0, 3), (1, 4)], [(0, 2)], [(1, 5)]],
+        preds=[[], [(0, 1)], []],
+        op_job=[0, 0, 1],
+        job_due=[4, 6],
+        n_machines=2,
+        calendar=[[(20, 30)], []],
+        machines={"resumable": [0, 1]},
+    )

@@ -1,0 +1,381 @@
+"""Sparkplug edge nodes through a real broker: births, data, commands, store-and-forward."""
+
+import asyncio
+import itertools
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gmqtt
+import numpy as np
+import pytest
+from gmqtt.mqtt.constants import MQTTv311
+from numpy.typing import NDArray
+
+from workshop_brain.config import built_in
+from workshop_brain.errors import ConfigError
+from workshop_brain.twin import sparkplug_wire as wire
+from workshop_brain.twin.broker import (
+    find_mosquitto,
+    free_port,
+    mosquitto_command,
+    serve_embedded,
+    wait_until_open,
+)
+from workshop_brain.twin.curves import cycle_curves, has_curves
+from workshop_brain.twin.signals import Signals
+from workshop_brain.twin.sim import PlantSim
+from workshop_brain.twin.sparkplug_edge import EdgeNode, broker_address
+from workshop_brain.units import NS_PER_MS, NS_PER_S
+
+MONDAY_NS = int(datetime(2026, 11, 23, 0, 30, tzinfo=UTC).timestamp()) * NS_PER_S
+GROUP, HOST = "works-assembly", "test-host"
+
+
+class Broker:
+    """A private broker on a free port: mosquitto when installed, else the embedded one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        self.command = mosquitto_command(port=self.port, directory=directory)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        if self.command:
+            self._process = subprocess.Popen(self.command, stderr=subprocess.DEVNULL)
+        else:
+            self._stop = asyncio.Event()
+            self._task = asyncio.create_task(serve_embedded(self.port, stop=self._stop))
+        await wait_until_open("127.0.0.1", self.port)
+
+    async def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._task is not None:
+            self._stop.set()
+            await self._task
+
+
+class Host:
+    """A primary host that keeps every message that it gets."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.messages: list[tuple[str, wire.Payload]] = []
+        self._client: gmqtt.Client | None = None
+
+    async def connect(self) -> None:
+        self.stamp = int(time.time() * 1000)
+        will = gmqtt.Message(f"spBv1.0/STATE/{HOST}", self._state(False), qos=1, retain=True)
+        client = gmqtt.Client(f"host-{self.stamp}", clean_session=True, will_message=will)
+        client.set_config({"reconnect_retries": -2})
+        client.on_message = self._message
+        await client.connect("127.0.0.1", self.port, version=MQTTv311)
+        client.subscribe(f"spBv1.0/{GROUP}/#", qos=1)
+        self._client = client
+        await asyncio.sleep(0.05)
+        client.publish(f"spBv1.0/STATE/{HOST}", self._state(True), qos=1, retain=True)
+
+    def _state(self, online: bool) -> bytes:
+        return json.dumps({"online": online, "timestamp": self.stamp}).encode()
+
+    def _message(self, client: Any, topic: str, payload: bytes, *rest: Any) -> int:
+        self.messages.append((topic, wire.decode(bytes(payload))))
+        return 0
+
+    async def die(self) -> None:
+        """Vanish without a word, as after kill -9: the broker tells the host's will."""
+        assert self._client is not None
+        self._client._connection._transport.abort()
+        await asyncio.sleep(0.05)
+        self._client = None
+
+    async def leave(self) -> None:
+        if self._client is not None:
+            await self._client.disconnect()
+            self._client = None
+
+    def command(self, topic: str, name: str, value: bool) -> None:
+        assert self._client is not None
+        metric = wire.metric_bytes(
+            name=name, datatype=wire.DataType.BOOLEAN, value=wire.scalar(11, value)
+        )
+        self._client.publish(topic, wire.payload_bytes(1, [metric], None), qos=0)
+
+    def kinds(self, node: str) -> list[str]:
+        return [t.split("/")[2] for t, _ in self.messages if t.split("/")[3] == node]
+
+    def of(self, kind: str) -> list[tuple[str, wire.Payload]]:
+        return [(t, p) for t, p in self.messages if t.split("/")[2] == kind]
+
+    def values(self) -> dict[tuple[str, int], float]:
+        """(device/name, ms) -> value, names from the births."""
+        names: dict[tuple[str, int], str] = {}
+        out: dict[tuple[str, int], float] = {}
+        for topic, payload in self.messages:
+            parts = topic.split("/")
+            if parts[2] not in ("DBIRTH", "DDATA"):
+                continue
+            for metric in payload.metrics:
+                if parts[2] == "DBIRTH":
+                    names[parts[4], metric.alias or 0] = metric.name
+                name = names[parts[4], metric.alias or 0]
+                if isinstance(metric.value, int | float):
+                    out[f"{parts[4]}/{name}", metric.time_ms] = float(metric.value)
+        return out
+
+
+class Memory:
+    """Keeps what the edge node says that it has sent."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, int], float] = {}
+
+    def declare(self, path: str) -> int:
+        return 0
+
+    def value(self, signal: int, time_ns: int, value: float) -> None:
+        return None
+
+    def text(self, signal: int, time_ns: int, text: str) -> None:
+        return None
+
+    def values(
+        self, signal: NDArray[np.int64], time_ns: NDArray[np.int64], value: NDArray[np.float64]
+    ) -> None:
+        for s, t, v in zip(signal.tolist(), time_ns.tolist(), value.tolist(), strict=True):
+            self.rows[s, t // NS_PER_MS] = v
+
+    def close(self) -> None:
+        return None
+
+
+class Edge:
+    """One edge node over a small running plant, sampled 50 times a second."""
+
+    def __init__(
+        self, sim: PlantSim, port: int, *, host: str = HOST, store_s: float = 60.0
+    ) -> None:
+        self.sim = sim
+        self.signals = Signals(sim, seed=1, rate=0.25)
+        self.row = next(n for n in self.signals.nodes if n.id == "shafts")
+        self.memory = Memory()
+        self.node = EdgeNode(
+            sim,
+            self.signals,
+            self.row,
+            group=GROUP,
+            address=broker_address(f"mqtt://127.0.0.1:{port}"),
+            primary_host=host,
+            record=self.memory,
+            record_ids=np.arange(self.signals.count),
+            store_s=store_s,
+        )
+
+    async def sample(self) -> None:
+        while True:
+            self.sim.advance(self.sim.now_ns + 250 * NS_PER_MS)
+            for device, curve in cycle_curves(self.sim, self.sim.drain_cycles(), seed=1):
+                if device in self.row.devices:
+                    self.node.send_curve(device, curve)
+            self.sim.drain_changes()
+            self.node.sample()
+            await asyncio.sleep(0.02)
+
+    def sent(self) -> dict[tuple[str, int], float]:
+        """The same form as ``Host.values``."""
+        names = [p.split("/", 4)[4] for p in self.signals.path]
+        return {(names[s], t): v for (s, t), v in self.memory.rows.items()}
+
+
+@asynccontextmanager
+async def running(edge: Edge) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(edge.node.run()), asyncio.create_task(edge.sample())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in tasks:
+            assert task.cancelled(), task.exception()
+
+
+async def until(fact: Callable[[], bool], seconds: float = 8.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not fact():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def sim() -> PlantSim:
+    return PlantSim(built_in().plant, seed=7, start_ns=MONDAY_NS)
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    private = Broker(tmp_path)
+    await private.start()
+    yield private
+    await private.kill()
+
+
+async def test_births_then_data_by_alias_in_unbroken_sequence(
+    sim: PlantSim, broker: Broker
+) -> None:
+    host, edge = Host(broker.port), Edge(sim, broker.port)
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 300)
+    await until(lambda: bool(host.of("NDEATH")))
+    await host.leave()
+    births = host.of("DBIRTH")
+    assert host.kinds("shafts")[: 1 + len(births)] == ["NBIRTH"] + ["DBIRTH"] * len(births)
+    assert len(births) == len(edge.row.devices)
+    named = [m for _, p in births for m in p.metrics if m.datatype != wire.DataType.DATASET]
+    assert len(named) == edge.row.last - edge.row.first
+    first = named[0]
+    assert first.properties["path"] == edge.signals.path[edge.row.first]
+    assert {"path", "engUnit", "engLow", "engHigh", "kind"} <= set(first.properties)
+    data = [m for _, p in host.of("DDATA") for m in p.metrics]
+    assert all(m.alias is not None and not m.name and not m.datatype for m in data)
+    seqs = [p.seq for t, p in host.messages if p.seq is not None]
+    assert seqs[0] == 0
+    assert all(b == (a + 1) % 256 for a, b in itertools.pairwise(seqs))
+    assert len(seqs) > 256  # it has wrapped
+    birth_number = next(m.value for m in host.of("NBIRTH")[0][1].metrics if m.name == "bdSeq")
+    death = host.of("NDEATH")[0][1]
+    assert [(m.name, m.value) for m in death.metrics] == [("bdSeq", birth_number)]
+    assert death.seq is None
+
+
+async def test_rebirth_is_answered_with_all_births(sim: PlantSim, broker: Broker) -> None:
+    host, edge = Host(broker.port), Edge(sim, broker.port)
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 20)
+        host.command(f"spBv1.0/{GROUP}/NCMD/shafts", "Node Control/Rebirth", True)
+        await until(lambda: len(host.of("NBIRTH")) == 2)
+        await until(lambda: len(host.of("DBIRTH")) == 2 * len(edge.row.devices))
+        again = host.of("NBIRTH")[1][1]
+        assert again.seq == 0
+    await host.leave()
+
+
+async def test_a_dead_host_loses_nothing(sim: PlantSim, broker: Broker) -> None:
+    host, edge = Host(broker.port), Edge(sim, broker.port)
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 100)
+        first = min(t for _, t in host.values())
+        await host.die()
+        before = len(host.messages)
+        await asyncio.sleep(1.5)
+        assert len(host.messages) == before
+        await host.connect()
+        await until(lambda: "NBIRTH" in [t.split("/")[2] for t, _ in host.messages[before:]])
+        await until(lambda: edge.node.status().host_online is not False)
+        await asyncio.sleep(1.0)
+        last = edge.node._last_ms
+        await asyncio.sleep(0.5)
+    await host.leave()
+    got, sent = host.values(), edge.sent()
+    wanted = {k: v for k, v in sent.items() if first <= k[1] <= last}
+    missing = {k for k in wanted if k not in got}
+    assert not missing
+    assert all(got[k] == v for k, v in wanted.items())
+    late = [m for _, p in host.messages[before:] for m in p.metrics if m.historical]
+    assert late
+    assert not any(m.historical for _, p in host.messages[:before] for m in p.metrics)
+
+
+async def test_a_killed_broker_loses_nothing(sim: PlantSim, broker: Broker) -> None:
+    host, edge = Host(broker.port), Edge(sim, broker.port)
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 100)
+        first = min(t for _, t in host.values())
+        await broker.kill()
+        await asyncio.sleep(0.5)
+        await broker.start()
+        await asyncio.sleep(0.5)
+        assert not edge.node.status().born  # its host has not come back yet
+        await host.connect()
+        await until(lambda: len(host.of("NBIRTH")) == 2)
+        await asyncio.sleep(1.0)
+        last = edge.node._last_ms
+        await asyncio.sleep(0.5)
+    await host.leave()
+    got, sent = host.values(), edge.sent()
+    wanted = {k: v for k, v in sent.items() if first <= k[1] <= last}
+    assert {k: got.get(k) for k in wanted} == wanted
+    numbers = [m.value for _, p in host.of("NBIRTH") for m in p.metrics if m.name == "bdSeq"]
+    assert len(set(numbers)) == 2
+
+
+async def test_curves_come_with_their_serial(sim: PlantSim, broker: Broker) -> None:
+    host, edge = Host(broker.port), Edge(sim, broker.port, host="")
+    await host.connect()
+
+    def curves() -> list[wire.Metric]:
+        rows = [m for _, p in host.of("DDATA") for m in p.metrics]
+        return [m for m in rows if isinstance(m.value, wire.DataSet)]
+
+    async with running(edge):
+        await until(lambda: bool(curves()), 15.0)
+    await host.leave()
+    assert any(has_curves(sim.devices[d]) for d in edge.row.devices)
+    curve = curves()[0]
+    assert isinstance(curve.value, wire.DataSet)
+    assert len(curve.value.columns) == 2
+    assert len(curve.value.rows) == 200
+    assert curve.properties["serial"]
+    assert curve.properties["program"] in ("tightening", "pressing", "measuring", "sealing")
+
+
+async def test_without_a_host_in_sight_data_flows_after_a_moment(
+    sim: PlantSim, broker: Broker
+) -> None:
+    listener, edge = Host(broker.port), Edge(sim, broker.port, host="never-there")
+    await listener.connect()
+    async with running(edge):
+        await asyncio.sleep(1.0)
+        assert not listener.of("NBIRTH")
+        await until(lambda: len(listener.of("DDATA")) > 10)
+    await listener.leave()
+
+
+async def test_the_embedded_broker_carries_an_edge_node(sim: PlantSim) -> None:
+    port, stop = free_port(), asyncio.Event()
+    task = asyncio.create_task(serve_embedded(port, stop=stop))
+    await wait_until_open("127.0.0.1", port)
+    host, edge = Host(port), Edge(sim, port)
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 50)
+    await host.leave()
+    stop.set()
+    await task
+    assert len(host.of("DBIRTH")) == len(edge.row.devices)
+
+
+def test_mosquitto_is_used_when_it_is_there(tmp_path: Path) -> None:
+    command = mosquitto_command(port=12345, directory=tmp_path, program=Path("/opt/mosquitto"))
+    assert command == ["/opt/mosquitto", "-c", str(tmp_path / "mosquitto.conf")]
+    text = (tmp_path / "mosquitto.conf").read_text("utf-8")
+    assert "listener 12345 127.0.0.1" in text
+    assert (mosquitto_command(port=1, directory=tmp_path) is None) == (find_mosquitto() is None)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:1883", "http://x:1", "mqtt://", "mqtt://h:99999"])
+def test_a_wrong_broker_address_is_named(url: str) -> None:
+    with pytest.raises(ConfigError, match="broker address"):
+        broker_address(url)

@@ -29,7 +29,7 @@ class House:
     """A running ``brain up`` in its own data directory."""
 
     data: Path
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
     link: str
     control: str
@@ -41,10 +41,7 @@ class House:
         port = free_port()
         command = [sys.executable, "-m", "workshop_brain", "up", "--data", str(data)]
         command += ["--port", str(port), "--no-browser", *options]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        lines: list[str] = []
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         deadline = time.monotonic() + timeout_s
@@ -56,9 +53,8 @@ class House:
                     f"\n--- {p.name}\n{p.read_text()[-2000:]}" for p in (data / "logs").glob("*")
                 )
                 raise RuntimeError(f"the house did not start: {text}{logs}")
-            text += process.stdout.read() or ""
+            text += (process.stdout.read() or b"").decode()
             time.sleep(0.05)
-        lines = text.splitlines()
         found = re.search(r"Screens:\s+(\S+)", text)
         link = re.search(r"First start:\s+(\S+)", text)
         control = re.search(r"Demo plant:\s+(\S+)", text)
@@ -69,7 +65,7 @@ class House:
             found[1].rstrip("/"),
             link[1] if link else "",
             control[1].rstrip("/") if control else "",
-            lines,
+            text.splitlines(),
         )
 
     def pids(self) -> dict[str, int]:

@@ -49,7 +49,10 @@ def make_batches(rows: int, batch: int) -> Iterator[Samples]:
             values.append(value)
         n = scans * SIGNALS
         yield Samples(
-            np.tile(ids, scans), np.concatenate(times), np.concatenate(values), np.zeros(n, np.uint8)
+            np.tile(ids, scans),
+            np.concatenate(times),
+            np.concatenate(values),
+            np.zeros(n, np.uint8),
         )
         done += n
 

@@ -43,11 +43,15 @@ def compare(record: Path, data: Path, enterprise: str = "local") -> dict[str, in
     batch = 400
     low, high = int(sent["time_ns"].min()), int(sent["time_ns"].max()) + 1
     for first in range(0, len(paths), batch):
-        chosen = [i for i in range(first, min(first + batch, len(paths))) if starts[i + 1] > starts[i]]
+        chosen = [
+            i for i in range(first, min(first + batch, len(paths))) if starts[i + 1] > starts[i]
+        ]
         names = [f"{enterprise}/{paths[i]}" for i in chosen]
         absent = [n for n in names if n not in known]
         missing += sum(
-            int(starts[i + 1] - starts[i]) for i, n in zip(chosen, names, strict=True) if n in absent
+            int(starts[i + 1] - starts[i])
+            for i, n in zip(chosen, names, strict=True)
+            if n in absent
         )
         table = historian.query([n for n in names if n in known], low, high)
         by_path = _split(table)
@@ -63,7 +67,9 @@ def compare(record: Path, data: Path, enterprise: str = "local") -> dict[str, in
             hit[inside] = got_t[at[inside]] == want_t[inside]
             missing += int((~hit).sum())
             if any(x is not None for x in got_x):
-                same = [got_x[a] == texts[int(v)] for a, v in zip(at[hit], want_v[hit], strict=True)]
+                same = [
+                    got_x[a] == texts[int(v)] for a, v in zip(at[hit], want_v[hit], strict=True)
+                ]
                 good = int(np.sum(same))
             else:
                 good = int(np.isclose(got_v[at[hit]], want_v[hit], rtol=1e-6, atol=1e-9).sum())
@@ -95,7 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--rate", type=float, default=1.0)
-    parser.add_argument("--keep", type=Path, default=None, help="work in this directory and keep it")
+    parser.add_argument(
+        "--keep", type=Path, default=None, help="work in this directory and keep it"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         run(options.keep or Path(scratch), options.seconds, options.rate)

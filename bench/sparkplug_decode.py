@@ -99,8 +99,12 @@ def main() -> None:
     for count in (20, 80, 200, 500):
         data = payload_of(payload_class, count, rng)
         ours = wire.read_data(data, table)
-        signed = np.array([v - 2**32 if i % 4 == 1 and v >= 2**31 else v
-                           for i, (_, _, v) in enumerate(upb_tuples(payload_class, data))])
+        signed = np.array(
+            [
+                v - 2**32 if i % 4 == 1 and v >= 2**31 else v
+                for i, (_, _, v) in enumerate(upb_tuples(payload_class, data))
+            ]
+        )
         assert np.array_equal(ours.value, signed.astype(float))
         theirs, mine = [], []
         for _ in range(7):

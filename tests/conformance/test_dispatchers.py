@@ -86,6 +86,7 @@ class House:
     receiver: JobReceiver
     tag: Any
     echo: Any
+    link: OpcUaLink = field(default_factory=lambda: OpcUaLink(""))
 
 
 @asynccontextmanager
@@ -119,7 +120,9 @@ async def open_house() -> AsyncIterator[House]:
 async def server_house() -> AsyncIterator[House]:
     """One receiver for all tests: building its types takes seconds."""
     async with open_house() as running:
+        running.link = OpcUaLink(running.url, timeout_s=5.0)
         yield running
+        await running.link.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -198,14 +201,14 @@ async def way(request: pytest.FixtureRequest, house: House) -> AsyncIterator[Way
 @asynccontextmanager
 async def opcua_way(name: str, house: House) -> AsyncIterator[Way]:
     """A way out over the channel."""
-    link = OpcUaLink(house.url, timeout_s=3.0)
+    link = house.link
     out: Dispatcher
     if name == "job_order":
         out = JobOrderDispatcher(
             link,
             receiver="Plant/works/gears/soft/JobOrderControl",
             work_center="soft",
-            timeout_s=3.0,
+            timeout_s=5.0,
         )
 
         async def begin(id: str) -> None:
@@ -215,14 +218,13 @@ async def opcua_way(name: str, house: House) -> AsyncIterator[Way]:
         yield Way(name, out, none, begin)
     else:
         out = HandshakeDispatcher(
-            link, receiver="Plant/works/gears/soft/Handshake", work_center="soft", timeout_s=3.0
+            link, receiver="Plant/works/gears/soft/Handshake", work_center="soft", timeout_s=5.0
         )
 
         async def runs(id: str) -> None:
             await house.tag.write_value(id)
 
         yield Way(name, out, none, runs, can_withdraw=False)
-    await out.close()
 
 
 async def send(way: Way, order: JobOrder) -> Confirmation:

@@ -18,8 +18,10 @@ import sys
 import numpy as np
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import Historian, HistorianSettings
+from workshop_brain.store.historian.sort import warm_up
 
 rows, signals, settings = 400, 40, HistorianSettings(seal_rows=2000, seal_s=3600, merge=3)
+warm_up()
 history = Historian(sys.argv[1], settings=settings)
 history.declare(
     [SignalDef(path=f"local/w/a/l/c/u/s{k}", kind=SignalKind.GAUGE) for k in range(signals)]

@@ -1,5 +1,6 @@
 """The web back end over real parts: historian, records, live tables, a real server on loopback."""
 
+import asyncio
 import socket
 import struct
 import threading
@@ -15,7 +16,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from websockets.exceptions import ConnectionClosed
@@ -40,7 +40,7 @@ from workshop_brain.store.historian import Historian
 from workshop_brain.store.records import Records
 from workshop_brain.web.api import create_app, first_link
 from workshop_brain.web.frames import HEADER
-from workshop_brain.web.server import listen, server_config
+from workshop_brain.web.server import listen, serve
 from workshop_brain.web.services import Services
 
 S = 1_000_000_000
@@ -214,21 +214,22 @@ def running(app: FastAPI, *, send_buffer: int = 0) -> Iterator[str]:
     if send_buffer:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = door.getsockname()[1]
-    server = uvicorn.Server(server_config(app, host="127.0.0.1", port=port))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
+    stop, started = asyncio.Event(), threading.Event()
+
+    async def work() -> None:
+        app.state.loop = asyncio.get_running_loop()
+        started.set()
+        await serve(app, door, stop=stop)
+
+    thread = threading.Thread(target=asyncio.run, args=(work(),))
     thread.start()
+    started.wait(10)
     try:
-        for _ in range(500):
-            if server.started:
-                break
-            time.sleep(0.01)
-        assert server.started
-        app.state.loop = server.servers[0].get_loop()
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
+        app.state.loop.call_soon_threadsafe(stop.set)
         thread.join(10)
-        door.close()
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import struct
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -28,6 +28,7 @@ values = arrays(
 )
 
 
+@settings(max_examples=40)
 @given(values, st.data())
 def test_wall_frame_round_trip(value: np.ndarray, data: st.DataObject) -> None:
     n = len(value)
@@ -57,6 +58,7 @@ def test_wall_frame_round_trip(value: np.ndarray, data: st.DataObject) -> None:
     assert (np.abs(back - clipped)[good] <= 0.51 * ((high - low) / TOP)[good] + 1e-6).all()
 
 
+@settings(max_examples=40)
 @given(values, st.data())
 def test_tags_frame_round_trip(value: np.ndarray, data: st.DataObject) -> None:
     n = len(value)

@@ -268,23 +268,27 @@ def test_a_full_disk_while_sealing_loses_nothing_and_resumes(
         def full(*args: object, **options: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        kept = 0
+        kept = []
+
+        def fill() -> None:
+            for seq in range(1, 100):
+                values = batch([0] * 5, [float(seq)] * 5, at=START + 10 * seq)
+                history.append(values, source="a", session=1, seq=seq)
+                kept.append(seq)
+
         with monkeypatch.context() as patch:
             patch.setattr(seal, "write_segment", full)
             with pytest.raises(StoreError, match=r"cannot be sealed.*No space left"):
-                for seq in range(1, 100):
-                    values = batch([0] * 5, [float(seq)] * 5, at=START + 10 * seq)
-                    history.append(values, source="a", session=1, seq=seq)
-                    kept = seq
+                fill()
             assert "No space left" in history.stats()["fault"]
             history.sync()
-            assert history.last_seq("a", 1) == kept > 3
-            assert history.query([signal(0).path], 0, 2**62).num_rows == 5 * kept
+            assert history.last_seq("a", 1) == len(kept) > 3
+            assert history.query([signal(0).path], 0, 2**62).num_rows == 5 * len(kept)
         history.seal()
         assert history.stats()["fault"] == ""
-        history.append(batch([0], [1.0]), source="a", session=1, seq=kept + 1)
-        assert history.query([signal(0).path], 0, 2**62).num_rows == 5 * kept + 1
-        assert history.stats()["rows"] == 5 * kept
+        history.append(batch([0], [1.0]), source="a", session=1, seq=len(kept) + 1)
+        assert history.query([signal(0).path], 0, 2**62).num_rows == 5 * len(kept) + 1
+        assert history.stats()["rows"] == 5 * len(kept)
 
 
 def test_files_left_by_a_crash_before_the_commit_are_removed(tmp_path: Path) -> None:
@@ -366,3 +370,38 @@ def test_reading_where_nothing_was_stored_says_so(tmp_path: Path) -> None:
         pytest.raises(StoreError, match="for reading only"),
     ):
         reader.declare([signal(0)])
+
+
+def test_sql_sees_files_and_memory_as_one_and_nothing_else(tmp_path: Path) -> None:
+    with Historian(tmp_path / "it's here") as history:
+        history.declare([signal(0), signal(1), signal(2, SignalKind.TEXT)])
+        (code,) = history.intern(["running"])
+        values = [0.125, -0.1, 1e300, float("nan")]
+        history.append(batch([0, 1, 0, 1], values), source="a", session=1, seq=1)
+        history.seal()
+        history.append(batch([0, 1, 0], [7.0, 8.0, 9.0]), source="a", session=1, seq=2)
+        history.append(batch([2], [code], at=START + 50), source="a", session=1, seq=3)
+        table = history.sql(
+            "SELECT path, time_ns, value, quality, text FROM samples ORDER BY path, time_ns",
+            from_ns=START, to_ns=START + 100,
+        )  # fmt: skip
+        paths = [signal(k).path for k in range(3)]
+        raw = history.query(paths, START, START + 100)
+        assert table["path"].to_pylist() == raw["path"].to_pylist()
+        for name in ("time_ns", "quality", "text"):
+            assert table[name].to_pylist() == raw[name].to_pylist(), name
+        assert np.array_equal(table["value"].to_numpy(), raw["value"].to_numpy(), equal_nan=True)
+        rows = history.sql(
+            "SELECT count(*) n FROM samples WHERE path = ?", from_ns=START, to_ns=START + 2,
+            params=[paths[0]],
+        )  # fmt: skip
+        assert rows["n"].to_pylist() == [1]
+        (tmp_path / "secret.csv").write_text("a,b\n1,2\n")
+        for statement in (
+            f"SELECT * FROM read_csv('{tmp_path}/secret.csv')",
+            f"COPY samples TO '{tmp_path}/out.csv'",
+            "SET enable_external_access=true",
+            "SELEC",
+        ):
+            with pytest.raises(StoreError, match="SQL: "):
+                history.sql(statement, from_ns=START, to_ns=START + 2)

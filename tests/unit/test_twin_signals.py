@@ -118,9 +118,7 @@ def test_wear_and_breakdown_show_in_the_signals() -> None:
     device = int(signals.device[tool])
     expected = np.rint(5000.0 * (1.0 - plant.wear[device]))
     assert signals.values(plant.now_ns)[tool] == expected
-    safe = next(
-        k for k, p in enumerate(signals.path) if p.endswith("/st05/safety_circuit_ok")
-    )
+    safe = next(k for k, p in enumerate(signals.path) if p.endswith("/st05/safety_circuit_ok"))
     plant.state[device] = UnitState.ABORTED
     assert signals.values(plant.now_ns)[safe] == 0.0
     plant.state[device] = UnitState.EXECUTE

@@ -180,7 +180,7 @@ export function Gantt(props: GanttProps): JSX.Element {
     <>
       <div class="gantt-tools" role="group" aria-label={t("schedule.view")}>
         {buttons.map(([text, act, label]) => (
-          <button key={label} type="button" title={label} aria-label={label} onClick={act}>{text}</button>
+          <button key={label} type="button" title={label} aria-label={text.length === 1 ? label : undefined} onClick={act}>{text}</button>
         ))}
       </div>
       <div class="gantt-hold" ref={hold}>

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.app.recall import Recalled
+from workshop_brain.app.recall import read as read_back
 from workshop_brain.live.table import LiveTable
 from workshop_brain.live.units import UnitTable
 from workshop_brain.live.windows import Window
@@ -94,6 +96,44 @@ class Watch:
         samples = Samples(known.astype(np.uint32), time_ns[known], value[known], quality[known])
         self.live.update(samples, 0)
         self._note(self.units.update(samples))
+
+    def read_history(self, history: Any) -> Recalled:
+        """Read back what ``recall`` wants; safe in a thread once ``restore`` is done."""
+        now_ns = self.live.newest_ns
+        centers = [u.path for c in self.plant.work_centers for u in c.units]
+        return read_back(
+            history,
+            known=frozenset(self.live.ids),
+            centers=centers,
+            devices=[s.path for line in self.lines() for s in line.stations],
+            midnight_ns=self._midnight_ns(now_ns) if now_ns else 0,
+            now_ns=now_ns,
+            every_ns=COUNTS_EVERY_NS,
+        )
+
+    def recall(self, found: Recalled) -> None:
+        """Take over counts and states from before the start; what came since stays on top."""
+        self._accumulate()
+        n = len(self.units)
+        before = np.zeros((len(found.grid_ns), n))
+        for path, totals in found.totals.items():
+            if path in self.units.rows:
+                before[:, self.units.rows[path]] = totals
+        counts = Window(width=n, depth=_COUNTS_KEPT)
+        for time_ns, row in zip(found.grid_ns.tolist(), before, strict=True):
+            counts.push(time_ns, row)
+        base = before[-1] if len(before) else np.zeros(n)
+        for time_ns, row in zip(self._counts.times().tolist(), self._counts.values(), strict=True):
+            counts.push(time_ns, base + np.pad(np.nan_to_num(row), (0, n - len(row))))
+        self._counts, self._total = counts, self._total + base
+        states, reasons = set(UnitState), set(StopReason)
+        for path, time_ns, state, reason in sorted(found.states, key=lambda r: r[1]):
+            if path in self.units.rows and state in states and reason in reasons:
+                row_id = self.units.rows[path]
+                self.log.append(row_id, time_ns, UnitState(state), StopReason(reason))
+        if found.from_ns:
+            self._started_ns = min(self._started_ns or found.from_ns, found.from_ns)
+        self._guesses.clear()
 
     def on_samples(self, samples: Samples, received_ns: int) -> list[Event]:
         """Take over one batch; return what happened to the units, in plant time order."""

@@ -117,7 +117,7 @@ class Outbox:
     _liveness: Event | None = None
     _writer: asyncio.StreamWriter | None = None
     _live: bool = False
-    _heard: float = 0.0
+    _unanswered: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _welcome: asyncio.Future[int] | None = None
     _holes: _Holes = field(default_factory=_Holes)
@@ -365,7 +365,7 @@ class Outbox:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._heard = time.monotonic()
+        self._unanswered = 0
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._listen(reader))
@@ -383,7 +383,7 @@ class Outbox:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:
             kind, body = await handover.read_frame(reader)
-            self._heard = time.monotonic()
+            self._unanswered = 0
             if kind is FrameType.ACK:
                 self._ack(handover.unpack_ack(body))
             elif kind is FrameType.WELCOME:
@@ -399,15 +399,12 @@ class Outbox:
             self._news.set()
 
     async def _pulse(self, writer: asyncio.StreamWriter) -> None:
-        slept = time.monotonic()
         while True:
             await asyncio.sleep(handover.PULSE_S)
-            now, before = time.monotonic(), slept
-            slept = now
-            if now - before > 2 * handover.PULSE_S:
-                continue  # it was us who slept
-            if now - self._heard > handover.LOST_S:
+            # Counted in pulses, so that a time in which this process was held up does not count.
+            if self._unanswered * handover.PULSE_S > handover.LOST_S:
                 raise SourceError("the brain has been silent for two seconds")
+            self._unanswered += 1
             writer.write(handover.frame(FrameType.PULSE))
 
     async def _greet(self, writer: asyncio.StreamWriter, frame: bytes) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from asyncua import Node, ua
 
 from workshop_brain.dispatch.book import JobBook, MemoryBook
-from workshop_brain.dispatch.opcua_link import CUT, OpcUaLink
+from workshop_brain.dispatch.opcua_link import CUT, OpcUaLink, within
 from workshop_brain.errors import DispatchError
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
 from workshop_brain.ports import CommandOutcome, Confirmation
@@ -54,8 +54,7 @@ class HandshakeDispatcher:
             if held is not None:
                 return Confirmation(job=job.id, outcome=CommandOutcome.CONFIRMED, read_back=held)
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    outcome, message = await self._exchange(job, steps)
+                outcome, message = await within(self._timeout_s, self._exchange(job, steps))
             except (*CUT, DispatchError) as error:
                 await self._link.drop()
                 outcome, message = await self._after_cut(job, error)
@@ -107,8 +106,7 @@ class HandshakeDispatcher:
     async def _after_cut(self, job: JobOrder, error: BaseException) -> tuple[CommandOutcome, str]:
         """The request may have arrived: only the acknowledge tags know."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                answer = await self._read("RequestId", *_ANSWER)
+            answer = await within(self._timeout_s, self._read("RequestId", *_ANSWER))
         except (*CUT, DispatchError):
             answer = {}
         if answer and _is_answer(job, answer) and answer["AckId"] == answer["RequestId"]:
@@ -133,8 +131,8 @@ class HandshakeDispatcher:
         waiting = [(o, r) for o, r in rows if r.state in _WAITS]
         if waiting:
             try:
-                async with asyncio.timeout(max(self._timeout_s, 5.0)):
-                    await self._link.run(lambda: self._follow(waiting))
+                seconds = max(self._timeout_s, 5.0)
+                await within(seconds, self._link.run(lambda: self._follow(waiting)))
             except CUT as error:
                 await self._link.drop()
                 raise DispatchError(

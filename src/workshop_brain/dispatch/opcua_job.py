@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncua import ua
 
-from workshop_brain.dispatch.opcua_link import CUT, OpcUaLink, plain
+from workshop_brain.dispatch.opcua_link import CUT, OpcUaLink, plain, within
 from workshop_brain.errors import DispatchError
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
 from workshop_brain.ports import CommandOutcome, Confirmation
@@ -76,8 +76,7 @@ class JobOrderDispatcher:
         steps = _Steps()
         async with self._lock:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._dispatch(job, steps)
+                return await within(self._timeout_s, self._dispatch(job, steps))
             except _RefusedError as refused:
                 return await self._after_refusal(job.id, str(refused), steps)
             except (*CUT, DispatchError) as error:
@@ -112,8 +111,7 @@ class JobOrderDispatcher:
         steps = _Steps()
         async with self._lock:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._withdraw(job, steps)
+                return await within(self._timeout_s, self._withdraw(job, steps))
             except _RefusedError as refused:
                 return await self._after_refusal(job, str(refused), steps, gone=True)
             except (*CUT, DispatchError) as error:
@@ -157,8 +155,8 @@ class JobOrderDispatcher:
     async def jobs(self) -> list[JobResponse]:
         """The receiver's job list; DispatchError when it cannot be read."""
         try:
-            async with asyncio.timeout(max(self._timeout_s, 5.0)):
-                return list((await self._link.run(self._list_with_times)).values())
+            seconds = max(self._timeout_s, 5.0)
+            return list((await within(seconds, self._link.run(self._list_with_times))).values())
         except CUT as error:
             await self._link.drop()
             raise DispatchError(
@@ -271,8 +269,7 @@ class JobOrderDispatcher:
 
     async def _look(self, job: str) -> tuple[JobResponse | None, bool]:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return (await self._list()).get(job), True
+            return (await within(self._timeout_s, self._list())).get(job), True
         except (*CUT, DispatchError):
             return None, False
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from asyncua import Client, Node, ua
+from asyncua.common.structures104 import load_custom_struct
 
 from workshop_brain.errors import DispatchError
 
@@ -15,6 +16,29 @@ _BACK_OFF_S = (0.2, 0.5, 1.0)
 
 CUT = (ConnectionError, OSError, TimeoutError, asyncio.TimeoutError, ua.UaError)
 """What a lost or refused connection looks like; a bad status of one call is a ua.UaError too."""
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work with the OPC UA client; TimeoutError after ``seconds``.
+
+    ``asyncio.timeout`` does not do here: the client's own waiting answers a cancellation with a
+    subclass of CancelledError, which Python 3.11 then takes for a cancellation from outside.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        if task.done() and not task.cancelled():
+            task.exception()
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    if task.cancelled():
+        raise ConnectionError("the session ended while waiting for an answer")
+    return task.result()
 
 
 class OpcUaLink:
@@ -48,9 +72,7 @@ class OpcUaLink:
             client.set_user(self._user)
             client.set_password(self._password)
         try:
-            async with asyncio.timeout(max(self.timeout_s, 10.0)):
-                await client.connect()
-                await client.load_data_type_definitions()
+            await within(max(self.timeout_s, 10.0), _open(client))
         except CUT as error:
             self._failures += 1
             await _leave(client)
@@ -106,6 +128,44 @@ class OpcUaLink:
         self._retry_at = asyncio.get_running_loop().time() + delay
 
 
+async def _open(client: Client) -> None:
+    await client.connect()
+    await _load_structures(client)
+
+
+async def _load_structures(client: Client) -> None:
+    """Learn the server's own structures; those of the standard are known to the client.
+
+    A structure that uses another one can only be made after it, so the rest is tried again as
+    long as that gets further.
+    """
+    waiting = await _own_structures(client, client.nodes.base_structure_type)
+    while waiting:
+        left, fault = [], ""
+        for node in waiting:
+            try:
+                await load_custom_struct(node)
+            except (ua.UaError, RuntimeError, AttributeError, NameError, TypeError) as error:
+                left.append(node)
+                fault = f"{node.nodeid}: {error}"
+        if len(left) == len(waiting):
+            _log.warning("%s: %d structures cannot be read, last %s", client, len(left), fault)
+            return
+        waiting = left
+
+
+async def _own_structures(client: Client, base: Node) -> list[Node]:
+    found: list[Node] = []
+    for reference in await base.get_references(
+        refs=ua.ObjectIds.HasSubtype, direction=ua.BrowseDirection.Forward
+    ):
+        node = client.get_node(reference.NodeId)
+        if reference.NodeId.NamespaceIndex:
+            found.append(node)
+            found += await _own_structures(client, node)
+    return found
+
+
 async def _child(node: Node, part: str, path: str, url: str) -> Node:
     for reference in await node.get_references(
         refs=ua.ObjectIds.HierarchicalReferences, direction=ua.BrowseDirection.Forward
@@ -119,8 +179,7 @@ async def _child(node: Node, part: str, path: str, url: str) -> Node:
 
 async def _leave(client: Client) -> None:
     try:
-        async with asyncio.timeout(1.0):
-            await client.disconnect()
+        await within(1.0, client.disconnect())
     except CUT as error:
         _log.debug("leaving %s: %s", client, error)
 

@@ -47,10 +47,12 @@ def bound(problem: Problem, weights: Weights = PLANT_WEIGHTS) -> Bound:
     np.maximum.at(completion, problem.sink_job[live], (end + problem.op_tail)[ops[live]])
     late = np.maximum(0, completion - problem.job_due) * problem.job_weight
     flow, _, _ = cost_columns(problem, None, weights)
-    value = weights.tardiness * float(late.sum()) + float((flow * (end - problem.now)).sum())
+    value = float((flow * (end - problem.now)).sum())
+    if problem.target != "makespan":
+        value += weights.tardiness * float(late.sum())
     makespan = max(int(completion.max(initial=problem.now)), _load(problem, shortest, head, tail))
     if problem.target == "makespan":
-        value += makespan
+        value += makespan - problem.now
     return Bound(objective=value, makespan=makespan, completion=completion)
 
 

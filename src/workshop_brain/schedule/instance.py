@@ -139,11 +139,17 @@ def _chains(jobs: Sequence[Sequence[Row]], count: int, name: str, **more: Any) -
         alternatives=alternatives,
         preds=preds,
         op_job=op_job,
-        job_due=[0] * len(jobs),
+        job_due=[_goal(jobs, count)] * len(jobs),
         n_machines=count,
         op_ids=ids,
         **more,
     )
+
+
+def _goal(jobs: Sequence[Sequence[Row]], machines: int) -> int:
+    """A makespan that no plan beats: rules use it as everybody's due date."""
+    work = [sum(min(d for _, d in row) for row in rows) for rows in jobs]
+    return max(max(work, default=0), -(-sum(work) // machines))
 
 
 def _flexible_jobs(lines: list[tuple[int, list[str]]], n_jobs: int, first: int) -> list[list[Row]]:
@@ -246,7 +252,7 @@ def _fajsp(text: str, name: str) -> Problem:
         alternatives=alternatives,
         preds=preds,
         op_job=[job(o) for o in range(n)],
-        job_due=[0] * len(ends),
+        job_due=[_goal([[row] for row in alternatives], machines)] * len(ends),
         n_machines=machines,
         sinks=[[job_of[o]] if o in job_of else [] for o in range(n)],
     )

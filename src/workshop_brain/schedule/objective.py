@@ -156,7 +156,9 @@ def objective(
     setups = setups_of(problem, plan)
     placed = plan.machine >= 0
     flow, shift, move = prices or cost_columns(problem, previous, weights)
-    total = weights.tardiness * tardiness + weights.setup * float(setups.sum())
+    total = weights.setup * float(setups.sum())
+    if problem.target != "makespan":
+        total += weights.tardiness * tardiness
     total += float((flow * (plan.end - problem.now))[placed].sum())
     moved = np.zeros(problem.n_ops, bool)
     near_moves, shifted = 0, 0.0
@@ -169,7 +171,7 @@ def objective(
         shifted = float((shift * by)[free].sum() / weights.shift) if weights.shift else 0.0
     end = int((plan.end + problem.op_tail)[placed].max()) if placed.any() else problem.now
     if problem.target == "makespan":
-        total += end
+        total += end - problem.now
     return Kpis(
         objective=total,
         weighted_tardiness_s=tardiness,

@@ -71,6 +71,11 @@ class _Op:
     response: JobResponse | None = None
     queue: tuple[int, int] = (0, 0)
 
+    @property
+    def pieces(self) -> int:
+        """Pieces in all."""
+        return sum(p for _, p in self.requests)
+
 
 def build(
     plant: Plant,
@@ -158,6 +163,9 @@ class _Builder:
         self.units: list[tuple[int, WorkUnit]] = [
             (k, unit) for k, center in enumerate(self.centers) for unit in center.units
         ]
+        self.units_of: list[list[tuple[int, WorkUnit]]] = [[] for _ in self.centers]
+        for m, (k, unit) in enumerate(self.units):
+            self.units_of[k].append((m, unit))
         self.machine_at = {unit.path: m for m, (_, unit) in enumerate(self.units)}
         self.ops: list[_Op] = []
         self.covering: dict[tuple[str, str], list[int]] = {}
@@ -285,8 +293,8 @@ class _Builder:
         """Machines and durations; a fixed operation has its own machine alone."""
         center = self.centers[op.center]
         out = []
-        for m, (k, unit) in enumerate(self.units):
-            if k != op.center or (unit.families and op.family not in unit.families):
+        for m, unit in self.units_of[op.center]:
+            if unit.families and op.family not in unit.families:
                 continue
             if op.status is not OpStatus.FREE and unit.path != op.unit:
                 continue
@@ -305,8 +313,7 @@ class _Builder:
     def _duration(op: _Op, center: WorkCenter, unit: WorkUnit) -> int:
         if center.kind is WorkCenterKind.BATCH:
             return max(1, round(op.seconds))
-        pieces = sum(p for _, p in op.requests)
-        return max(1, round(pieces * op.seconds / unit.speed))
+        return max(1, round(op.pieces * op.seconds / unit.speed))
 
     def _lag(self, center: WorkCenter) -> int:
         return center.transport_s + center.transit_s
@@ -377,7 +384,8 @@ class _Builder:
         return setup
 
     def _assemble(self) -> Problem:
-        live = sorted({r for op in self.ops for r, _ in op.requests}, key=list(self.requests).index)
+        used = {r for op in self.ops for r, _ in op.requests}
+        live = [r for r in self.requests if r in used]
         job_at = {r: j for j, r in enumerate(live)}
         due = [self.tick(self.requests[r].due_ns) for r in live]
         arcs = [self._arcs(k) for k in range(len(self.ops))]
@@ -473,8 +481,8 @@ def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
             seen = op.response.start_ns if op.response else 0
             start[o] = min(0, problem.ticks(seen)) if seen else 0
             begin[o], work[o] = 0, _remaining(problem, o, op)
-    for o in problem.op_order:
-        if status[o] == OpStatus.LOCKED and any(status[p] == 0 for p, _ in problem.preds(int(o))):
+    for o in problem.op_order[status[problem.op_order] == OpStatus.LOCKED].tolist():
+        if any(status[p] == OpStatus.FREE for p, _ in problem.preds(o)):
             status[o], machine[o] = OpStatus.FREE, -1
     locked = np.flatnonzero(status == OpStatus.LOCKED)
     queue = sorted(

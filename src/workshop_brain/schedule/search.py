@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from workshop_brain.schedule.moves import WORK, Tables, best_plan, lay_out, search
+from workshop_brain.schedule.moves import DUE, WORK, Tables, best_plan, lay_out, search
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import Problem
@@ -124,11 +124,14 @@ class _Run:
         self.heat, self.slack = HEAT * unit, SLACK * unit
 
     def _fresh(self, seed: int) -> Tables:
-        due = None
-        if self.target:
-            goal = int((self.plan.end + self.problem.op_tail).max() * (1 - GOAL_STEP))
-            due = np.full(self.problem.n_jobs, goal, np.int64)
+        due = self._goal() if self.target else None
         return lay_out(self.problem, self.plan, self.reference, self.weights, seed, due)
+
+    def _goal(self) -> NDArray[np.int64]:
+        """Due ticks that a makespan search chases: below the best makespan so far."""
+        last = int((self.plan.end + self.problem.op_tail).max())
+        goal = last - max(1, round((last - self.problem.now) * GOAL_STEP))
+        return np.full(self.problem.n_jobs, goal, np.int64)
 
     def go(
         self,
@@ -150,7 +153,7 @@ class _Run:
                 done += moves
                 self._collect(time.perf_counter() - begin)
                 share = _share(seconds, total, begin, done)
-                if int(share * EXCHANGES) > shared and share < 1.0:
+                if int(share * EXCHANGES) > shared and share < 1.0 and not self.target:
                     shared = int(share * EXCHANGES)
                     self._exchange()
                 if progress is not None and not progress(min(1.0, share), self.value):
@@ -186,10 +189,18 @@ class _Run:
         if improved:
             self.curve.append((now, self.moves, self.value))
             if self.target:
-                self._exchange()
+                self._tighten()
+
+    def _tighten(self) -> None:
+        """A better makespan was found: everybody chases a goal below it, from where they are."""
+        goal = self._goal()
+        for k, tables in enumerate(self.searchers):
+            tables.jobs[:, DUE] = goal
+            tables.cost[:] = 0.0
+            self.seen[k] = 0.0
 
     def _exchange(self) -> None:
-        """All searchers go on from the best plan; in makespan problems with a tighter goal."""
+        """All searchers go on from the best plan."""
         for k, tables in enumerate(self.searchers):
             fresh = self._fresh(0)
             fresh.rng[:] = tables.rng

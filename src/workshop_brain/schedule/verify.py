@@ -1,17 +1,20 @@
-"""Independent checker of plans: plain numpy and Python, no code shared with the constructors.
+"""Independent checker of plans: plain numpy, no code shared with the constructors.
 
 It trusts nothing that the planner computed: closed time is walked anew from calendar and downs,
 sequences are taken from the times alone. O(n log n).
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import OpStatus, Problem
+
+
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class Violation:
 
 
 class _Open:
-    """Open time of one machine, counted from closed windows."""
+    """Open time of one machine, counted from closed windows; instants come as arrays."""
 
     def __init__(self, windows: list[tuple[int, int]]) -> None:
         union: list[list[int]] = []
@@ -48,28 +51,26 @@ class _Open:
                 union[-1][1] = max(union[-1][1], high)
             else:
                 union.append([low, high])
-        self.low = [w[0] for w in union]
-        self.high = [w[1] for w in union]
-        self.before = [0]
-        for low, high in union:
-            self.before.append(self.before[-1] + high - low)
+        table = np.array(union, np.int64).reshape(-1, 2)
+        self.low = table[:, 0]
+        self.high = np.append(table[:, 1], np.iinfo(np.int64).min)
+        self.before = np.append(0, np.cumsum(table[:, 1] - table[:, 0]))
 
-    def closed_until(self, t: int) -> int:
-        """Closed ticks before t."""
-        k = bisect_right(self.low, t)
-        total = self.before[k]
-        if k and self.high[k - 1] > t:
-            total -= self.high[k - 1] - t
-        return total
+    def closed_until(self, t: Ints) -> Ints:
+        """Closed ticks before each t."""
+        k = np.searchsorted(self.low, t, side="right")
+        inside: Ints = self.before[k] - np.maximum(0, self.high[k - 1] - t)
+        return inside
 
-    def open_between(self, a: int, b: int) -> int:
-        """Open ticks in [a, b)."""
+    def open_between(self, a: Ints, b: Ints) -> Ints:
+        """Open ticks in each [a, b)."""
         return b - a - (self.closed_until(b) - self.closed_until(a))
 
-    def is_open(self, t: int) -> bool:
+    def is_open(self, t: Ints) -> NDArray[np.bool_]:
         """Whether the machine works in the tick that begins at t."""
-        k = bisect_right(self.low, t)
-        return not (k and self.high[k - 1] > t)
+        k = np.searchsorted(self.low, t, side="right")
+        answer: NDArray[np.bool_] = self.high[k - 1] <= t
+        return answer
 
 
 def verify(problem: Problem, plan: Plan, limit: int = 100) -> list[Violation]:
@@ -77,8 +78,9 @@ def verify(problem: Problem, plan: Plan, limit: int = 100) -> list[Violation]:
     found: list[Violation] = []
     placed = _check_placed(problem, plan, found)
     clocks = _clocks(problem)
+    _check_fixed(problem, plan, placed, found)
     _check_times(problem, plan, placed, clocks, found)
-    _check_precedence(problem, plan, placed, found)
+    _check_precedence(problem, plan, found)
     _check_machines(problem, plan, placed, clocks, found)
     _check_capacity(problem, found)
     return found[:limit]
@@ -91,78 +93,95 @@ def _clocks(problem: Problem) -> dict[int, _Open]:
     for m, low, high in problem.downs:
         windows.setdefault(m, []).append((low, high))
     shared: dict[tuple[tuple[int, int], ...], _Open] = {}
-    out = {}
-    for m, row in windows.items():
+    for row in windows.values():
         key = tuple(row)
         if key not in shared:
             shared[key] = _Open(row)
-        out[m] = shared[key]
+    return {m: shared[tuple(row)] for m, row in windows.items()}
+
+
+def _open_ticks(clocks: dict[int, _Open], machine: Ints, a: Ints, b: Ints) -> Ints:
+    """Open ticks in each [a, b) on each machine."""
+    out = b - a
+    for m, clock in clocks.items():
+        here = np.flatnonzero(machine == m)
+        if len(here):
+            out[here] = clock.open_between(a[here], b[here])
     return out
 
 
-def _check_placed(problem: Problem, plan: Plan, found: list[Violation]) -> list[int]:
-    placed = []
-    status, machine = problem.op_status.tolist(), plan.machine.tolist()
-    for o, m in enumerate(machine):
-        cancelled = status[o] == OpStatus.CANCELLED
-        if m < 0 and not cancelled:
-            found.append(_bad("unplanned", problem, [o], "is not in the plan"))
-        elif m >= 0 and cancelled:
-            found.append(_bad("cancelled", problem, [o], "is cancelled but planned"))
-        elif m >= 0:
-            placed.append(o)
-    return placed
+def _in_open(clocks: dict[int, _Open], machine: Ints, t: Ints) -> NDArray[np.bool_]:
+    """Whether each machine works in the tick that begins at t."""
+    out = np.ones(len(t), bool)
+    for m, clock in clocks.items():
+        here = np.flatnonzero(machine == m)
+        if len(here):
+            out[here] = clock.is_open(t[here])
+    return out
+
+
+def _check_placed(problem: Problem, plan: Plan, found: list[Violation]) -> Ints:
+    """Operations that have a machine of the problem."""
+    cancelled = problem.op_status == OpStatus.CANCELLED
+    for o in np.flatnonzero((plan.machine < 0) & ~cancelled).tolist():
+        found.append(_bad("unplanned", problem, [o], "is not in the plan"))
+    for o in np.flatnonzero((plan.machine >= 0) & cancelled).tolist():
+        found.append(_bad("cancelled", problem, [o], "is cancelled but planned"))
+    for o in np.flatnonzero(plan.machine >= problem.n_machines).tolist():
+        found.append(_bad("machine", problem, [o], f"has no machine {plan.machine[o]}"))
+    inside = (plan.machine >= 0) & (plan.machine < problem.n_machines)
+    return np.flatnonzero(inside & ~cancelled)
+
+
+def _check_fixed(problem: Problem, plan: Plan, placed: Ints, found: list[Violation]) -> None:
+    fixed = placed[problem.op_status[placed] != OpStatus.FREE]
+    moved = (plan.machine[fixed] != problem.op_fixed_machine[fixed]) | (
+        plan.start[fixed] != problem.op_fixed_start[fixed]
+    )
+    for o in fixed[moved].tolist():
+        was = f"machine {problem.op_fixed_machine[o]} at {problem.op_fixed_start[o]}"
+        why = f"is fixed to {was}, planned on {plan.machine[o]} at {plan.start[o]}"
+        found.append(_bad("locked", problem, [o], why))
 
 
 def _check_times(
     problem: Problem,
     plan: Plan,
-    placed: list[int],
+    placed: Ints,
     clocks: dict[int, _Open],
     found: list[Violation],
 ) -> None:
-    status, release = problem.op_status.tolist(), problem.op_release.tolist()
-    machine, start, end = plan.machine.tolist(), plan.start.tolist(), plan.end.tolist()
-    fixed_machine, fixed_start = (
-        problem.op_fixed_machine.tolist(),
-        problem.op_fixed_start.tolist(),
-    )
-    fixed_from, fixed_work = problem.op_fixed_from.tolist(), problem.op_fixed_work.tolist()
-    ptr, alt = problem.alt_ptr.tolist(), problem.alt_machine.tolist()
-    durations, resumable = problem.alt_duration.tolist(), problem.machine_resumable.tolist()
-    for o in placed:
-        m, a, b = machine[o], start[o], end[o]
-        clock = clocks.get(m)
-        if status[o] != OpStatus.FREE:
-            if m != fixed_machine[o] or a != fixed_start[o]:
-                was = f"{problem.machine_ids[fixed_machine[o]]} at {fixed_start[o]}"
-                found.append(_bad("locked", problem, [o], f"is fixed to {was}, planned at {a}"))
-                continue
-            work, begin, pauses = fixed_work[o], fixed_from[o], True
-        else:
-            row = range(ptr[o], ptr[o + 1])
-            work = next((durations[k] for k in row if alt[k] == m), -1)
-            if work < 0:
-                name = problem.machine_ids[m] if m < problem.n_machines else str(m)
-                found.append(_bad("machine", problem, [o], f"may not run on {name}"))
-                continue
-            if a < max(release[o], problem.now):
-                why = f"starts at {a}, earliest is {max(release[o], problem.now)}"
-                found.append(_bad("release", problem, [o], why))
-            begin, pauses = a, bool(resumable[m])
-            if clock and work > 0 and not clock.is_open(a):
-                found.append(_bad("duration", problem, [o], f"starts at {a} in closed time"))
-        worked = clock.open_between(begin, b) if clock else b - begin
-        ends_open = clock is None or b == begin or clock.is_open(b - 1)
-        if worked != work or (worked > 0 and not ends_open):
-            found.append(_bad("duration", problem, [o], f"works {worked} ticks, needs {work}"))
-        elif not pauses and b - begin != work:
-            found.append(_bad("duration", problem, [o], "is interrupted, its machine cannot"))
+    machine, start, end = plan.machine[placed], plan.start[placed], plan.end[placed]
+    free = problem.op_status[placed] == OpStatus.FREE
+    row = np.repeat(np.arange(problem.n_ops), np.diff(problem.alt_ptr))
+    match = plan.machine[row] == problem.alt_machine
+    needed = np.full(problem.n_ops, -1, np.int64)
+    needed[row[match]] = problem.alt_duration[match]
+    work = np.where(free, needed[placed], problem.op_fixed_work[placed])
+    begin = np.where(free, start, problem.op_fixed_from[placed])
+    worked = _open_ticks(clocks, machine, begin, end)
+    earliest = np.maximum(problem.op_release[placed], problem.now)
+    starts_open = _in_open(clocks, machine, start) | (work == 0)
+    ends_open = _in_open(clocks, machine, end - 1) | (worked <= 0) | (end == begin)
+    whole = problem.machine_resumable[machine] == 0
+    barred = free & (work < 0)
+    wrong = ~barred & ((worked != work) | ~ends_open | (free & ~starts_open))
+    broken = free & ~barred & ~wrong & whole & (end - start != work)
+    for k in np.flatnonzero(barred).tolist():
+        name = problem.machine_ids[machine[k]]
+        found.append(_bad("machine", problem, [placed[k]], f"may not run on {name}"))
+    for k in np.flatnonzero(free & (start < earliest)).tolist():
+        why = f"starts at {start[k]}, earliest is {earliest[k]}"
+        found.append(_bad("release", problem, [placed[k]], why))
+    for k in np.flatnonzero(wrong).tolist():
+        why = f"works {worked[k]} open ticks from {begin[k]} to {end[k]}, needs {work[k]}"
+        found.append(_bad("duration", problem, [placed[k]], why))
+    for k in np.flatnonzero(broken).tolist():
+        why = "is interrupted by closed time, which its machine cannot be"
+        found.append(_bad("duration", problem, [placed[k]], why))
 
 
-def _check_precedence(
-    problem: Problem, plan: Plan, placed: list[int], found: list[Violation]
-) -> None:
+def _check_precedence(problem: Problem, plan: Plan, found: list[Violation]) -> None:
     after = np.repeat(np.arange(problem.n_ops), np.diff(problem.pred_ptr))
     before = problem.pred_op
     both = (plan.machine[after] >= 0) & (plan.machine[before] >= 0)
@@ -177,40 +196,38 @@ def _check_precedence(
 def _check_machines(
     problem: Problem,
     plan: Plan,
-    placed: list[int],
+    placed: Ints,
     clocks: dict[int, _Open],
     found: list[Violation],
 ) -> None:
-    start, end = plan.start.tolist(), plan.end.tolist()
-    machine, family = plan.machine.tolist(), problem.op_family.tolist()
-    status = problem.op_status.tolist()
+    """Neighbours in time on each machine: no overlap, and open time enough for changeovers."""
     rank = np.empty(problem.n_ops, np.int64)
     rank[problem.op_order] = np.arange(problem.n_ops)
-    order = rank.tolist()
-    table, available = problem.machine_work_center.tolist(), problem.machine_available.tolist()
-    last: dict[int, tuple[int, int, int]] = {}
-    for o in sorted(placed, key=lambda o: (start[o], end[o], order[o])):
-        m = machine[o]
-        if m >= problem.n_machines:
-            continue
-        free, current, previous = last.get(m, (available[m], int(problem.machine_family[m]), -1))
-        pair = [o] if previous < 0 else [o, previous]
-        if status[o] == OpStatus.FREE:
-            if start[o] < free:
-                why = f"starts at {start[o]} on {problem.machine_ids[m]}, which is free at {free}"
-                found.append(_bad("overlap", problem, pair, why))
-            elif current >= 0:
-                setup = int(problem.setup[table[m], current, family[o]])
-                clock = clocks.get(m)
-                room = clock.open_between(free, start[o]) if clock else start[o] - free
-                if room < setup:
-                    why = f"has {room} ticks for a changeover of {setup}"
-                    found.append(_bad("setup", problem, pair, why))
-        elif previous >= 0 and start[o] < free and status[previous] == OpStatus.FREE:
-            why = f"is fixed at {start[o]}, but the one before ends at {free}"
+    keys = (rank[placed], plan.end[placed], plan.start[placed], plan.machine[placed])
+    order = placed[np.lexsort(keys)]
+    machine, start, end = plan.machine[order], plan.start[order], plan.end[order]
+    is_free = problem.op_status[order] == OpStatus.FREE
+    first = np.ones(len(order), bool)
+    first[1:] = machine[1:] != machine[:-1]
+    free = np.where(first, problem.machine_available[machine], np.roll(end, 1))
+    family = np.where(first, problem.machine_family[machine], np.roll(problem.op_family[order], 1))
+    setup = problem.setup[
+        problem.machine_work_center[machine], np.maximum(family, 0), problem.op_family[order]
+    ]
+    setup = np.where(family >= 0, setup, 0)
+    room = _open_ticks(clocks, machine, free, np.maximum(free, start))
+    either_free = is_free | (~first & np.roll(is_free, 1))
+    overlap = (start < free) & either_free
+    short = ~overlap & is_free & (room < setup)
+    for k in np.flatnonzero(overlap | short).tolist():
+        pair = [order[k]] if first[k] else [order[k], order[k - 1]]
+        name = problem.machine_ids[machine[k]]
+        if overlap[k]:
+            why = f"starts at {start[k]} on {name}, which is free at {free[k]}"
             found.append(_bad("overlap", problem, pair, why))
-        if end[o] >= free or previous < 0:
-            last[m] = (max(end[o], free), family[o], o)
+        else:
+            why = f"has {room[k]} open ticks for a changeover of {setup[k]} on {name}"
+            found.append(_bad("setup", problem, pair, why))
 
 
 def _check_capacity(problem: Problem, found: list[Violation]) -> None:

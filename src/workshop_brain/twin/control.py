@@ -68,7 +68,6 @@ def find_device(devices: tuple[Device, ...], named: str) -> Device:
     found = [d for d in devices if d.id == named]
     if len(found) == 1:
         return found[0]
-    # the line controller shares its id with nothing else, but a plant file may repeat ids
     why = "no such unit" if not found else f"{len(found)} units have this id, give the path"
     raise BadRequestError(f"unit {named!r}: {why}")
 
@@ -173,6 +172,10 @@ class ControlServer:
     def stop(self) -> None:
         """Let ``run`` end."""
         self._server.should_exit = True
+
+    def close(self) -> None:
+        """Give the port back."""
+        self._socket.close()
 
 
 def post(port: int, path: str, body: dict[str, Any], *, host: str = "127.0.0.1") -> dict[str, Any]:

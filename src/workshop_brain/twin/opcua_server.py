@@ -211,7 +211,8 @@ class PlantServer:
 
     async def stop(self) -> None:
         """Close all sessions and the port."""
-        await self._server.stop()
+        if self._server.bserver is not None:
+            await self._server.stop()
 
     async def _folder(self, path: str) -> Node:
         """The folder of a path below Objects/Plant, made with its parents when missing."""

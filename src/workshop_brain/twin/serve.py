@@ -191,32 +191,36 @@ class PlantProcess:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[dict[str, Any]], None]) -> None:
         """Publish until ``stop``; ``ready`` is called once everything listens."""
-        self._compile()
-        await self.opcua.start()
-        tasks = [
-            asyncio.create_task(self.control.run()),
-            *(asyncio.create_task(node.run()) for node in self.nodes),
-            asyncio.create_task(self._tick(stop)),
-        ]
-        ready(self.addresses())
+        tasks: list[asyncio.Task[None]] = []
         stopping = asyncio.create_task(stop.wait())
         try:
+            self._compile()
+            await self.opcua.start()
+            tasks.append(asyncio.create_task(self.control.run()))
+            tasks += [asyncio.create_task(node.run()) for node in self.nodes]
+            tasks.append(asyncio.create_task(self._tick(stop)))
+            ready(self.addresses())
             done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
             for task in done - {stopping}:
                 task.result()  # a part that ended by itself has failed: say why
         finally:
             stop.set()
             stopping.cancel()
-            self.control.stop()
             await self._end(tasks)
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        self.control.stop()
         for task in tasks[1:]:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3.0):
                 await asyncio.gather(*tasks, return_exceptions=True)
         await self.opcua.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Give ports and files back."""
+        self.control.close()
         self.record.close()
         self._journal.close()
 

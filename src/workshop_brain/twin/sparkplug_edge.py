@@ -164,8 +164,9 @@ class EdgeNode:
         self._store_s = store_s
         n = signals.count
         self._alias = np.arange(n, dtype=np.int64) - node.first + FIRST_ALIAS
-        kinds = [_DATATYPES[k] for k in signals.kind]
-        self._datatype = np.array(kinds, np.uint8)
+        kinds = np.array([_DATATYPES[k] for k in signals.kind], np.uint8)
+        fractional = (kinds == wire.DataType.INT64) & (signals.scale > 1.0)  # kWh, km
+        self._datatype = np.where(fractional, wire.DataType.DOUBLE, kinds).astype(np.uint8)
         self._static = self._birth_parts()
         self._client: gmqtt.Client | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -358,7 +359,7 @@ class EdgeNode:
             self._lost_at = time.monotonic() if at is None else at
 
     def _resend(self, overlap_s: float) -> None:
-        """Queue what was never sent, or sent after ``overlap_s`` before the loss (or before now)."""
+        """Queue what was never sent, or sent since ``overlap_s`` before the loss (else now)."""
         now = time.monotonic()
         since = (now if self._lost_at is None else self._lost_at) - overlap_s
         self._lost_at = None

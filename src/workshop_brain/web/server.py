@@ -1,6 +1,9 @@
 """How the application is served: the socket and the uvicorn settings that live frames need."""
 
+import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,3 +54,26 @@ def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
         timeout_graceful_shutdown=2,
         proxy_headers=False,
     )
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals to the brain."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take none."""
+        yield
+
+
+async def serve(app: FastAPI, door: socket.socket, *, stop: asyncio.Event) -> None:
+    """Serve on a socket of ``listen`` until ``stop`` is set; open screens are cut after 2 s."""
+    host, port = door.getsockname()[:2]
+    server = _Server(server_config(app, host=host, port=port))
+    task = asyncio.create_task(server.serve(sockets=[door]), name="web")
+    waiting = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        server.should_exit = True
+        await task

@@ -23,7 +23,6 @@ _INTEGERS = frozenset(
 )  # fmt: skip
 _NUMBERS = _INTEGERS | {_TYPES.Float, _TYPES.Double, _TYPES.DateTime, _TYPES.StatusCode}
 _TEXTS = frozenset({_TYPES.String, _TYPES.LocalizedText})
-_SCALAR = -1
 # Ways out of the brain (dispatch reads and writes them itself), not signals.
 _NOT_SIGNALS = frozenset({"JobOrderControl", "Handshake"})
 _MOST_DEPTH = 16
@@ -147,7 +146,7 @@ async def _describe(
     nodes = [node for node, _ in variables]
     ranks = await _read(session, [(n, ua.AttributeIds.ValueRank) for n in nodes], limits)
     types = await _read(session, [(n, ua.AttributeIds.DataType) for n in nodes], limits)
-    values = await _read(session, [(n, ua.AttributeIds.Value) for n in nodes], limits)
+    values = await _values(session, nodes, types, limits)
     extra = await _extras(session, nodes, properties, limits)
     skipped: Counter[str] = Counter()
     items: list[Item] = []
@@ -157,7 +156,7 @@ async def _describe(
         if kind is None or kind not in _NUMBERS | _TEXTS | {_TYPES.Boolean}:
             skipped["type"] += 1
             continue
-        if _value(rank) not in (None, _SCALAR) and (data.Value is None or data.Value.is_array):
+        if _is_array(rank, data):
             skipped["array"] += 1
             continue
         path = signal_path(enterprise, names)
@@ -169,6 +168,22 @@ async def _describe(
         signal = _signal(path, kind, extra.get(node, {}), source, address)
         items.append(Item(node, signal))
     return Found(items, skipped)
+
+
+async def _values(
+    session: UaSession,
+    nodes: Sequence[ua.NodeId],
+    types: Sequence[ua.DataValue],
+    limits: Limits,
+) -> list[ua.DataValue]:
+    """Values of the nodes whose data type does not say how a value is encoded."""
+    empty = ua.DataValue()
+    out = [empty] * len(nodes)
+    asked = [i for i, declared in enumerate(types) if _variant_type(empty, declared) is None]
+    got = await _read(session, [(nodes[i], ua.AttributeIds.Value) for i in asked], limits)
+    for i, data in zip(asked, got, strict=True):
+        out[i] = data
+    return out
 
 
 def _signal(
@@ -198,6 +213,13 @@ def _signal(
     )
 
 
+def _is_array(rank: ua.DataValue, data: ua.DataValue) -> bool:
+    """By the value when it was read, else by the rank: -1 scalar, -2 and -3 may be scalars."""
+    if data.Value is not None and data.Value.VariantType is not None:
+        return bool(data.Value.is_array)
+    return isinstance(_value(rank), int) and _value(rank) >= 0
+
+
 def _address(node: ua.NodeId, uris: Sequence[str]) -> str:
     index = node.NamespaceIndex
     uri = uris[index] if index < len(uris) else str(index)
@@ -211,7 +233,7 @@ def _variant_type(data: ua.DataValue, declared: ua.DataValue) -> ua.VariantType 
         return kind if isinstance(kind, ua.VariantType) else None
     node = _value(declared)
     number = node.Identifier if isinstance(node, ua.NodeId) and node.NamespaceIndex == 0 else 0
-    return ua.VariantType(number) if isinstance(number, int) and 1 <= number <= 25 else None
+    return ua.VariantType(number) if isinstance(number, int) and 1 <= number <= 23 else None
 
 
 def _value(data: ua.DataValue) -> Any:
@@ -290,7 +312,11 @@ def _description(node: ua.NodeId) -> ua.BrowseDescription:
     description.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HierarchicalReferences)
     description.IncludeSubtypes = True
     description.NodeClassMask = ua.NodeClass.Object | ua.NodeClass.Variable
-    description.ResultMask = ua.BrowseResultMask.All
+    description.ResultMask = (
+        ua.BrowseResultMask.ReferenceTypeId
+        | ua.BrowseResultMask.NodeClass
+        | ua.BrowseResultMask.BrowseName
+    )
     return description
 
 

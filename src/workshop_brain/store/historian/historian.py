@@ -133,6 +133,8 @@ class Historian:
             raise
         self._thread = threading.Thread(target=self._work, name="historian", daemon=True)
         self._thread.start()
+        if repair:
+            self.seal()  # what is sealed needs no log: the damage is not met again
 
     def _load(self) -> None:
         self._signals = self._catalog.signals()
@@ -368,8 +370,9 @@ class Historian:
     # -- the sealing thread
 
     def _work(self) -> None:
-        import workshop_brain.store.historian.sort  # noqa: F401 - loads the kernels off the path
+        from workshop_brain.store.historian import sort
 
+        sort.warm_up()
         pause = 1.0
         while not self._stop.is_set():
             with self._changed:
@@ -414,9 +417,10 @@ class Historian:
             last=self._sealed_last,
         )
         with self._changed:
-            self._last.extend(n)
             if self._folded[0] <= job.table.first_position:
-                self._fold(job.table)
+                self._last.extend(n)
+                self._last.merge(self._sealed_last)
+                self._folded = (job.table.last_position + 1, 0)
             self._frozen.remove(job)
             self._fault = ""
             self._changed.notify_all()
@@ -551,6 +555,29 @@ class Historian:
             )
         )
         return reading.bucket_table(buckets, ids, self._signals)
+
+    def sql(
+        self, statement: str, *, from_ns: int, to_ns: int, params: Sequence[Any] = ()
+    ) -> pa.Table:
+        """Answer of one SQL statement (DuckDB) over the history ``from_ns <= t < to_ns``.
+
+        The view ``samples`` has path, signal, time_ns, value, quality and text, one row per
+        (signal, time); ``signals`` has id, path, kind, unit, low, high. The statement can read
+        nothing else and write nothing. StoreError says what is wrong with it.
+        """
+        from workshop_brain.store.historian.sql import answer
+
+        with self._changed:
+            self._refresh()
+            signals = list(self._signals)
+
+        def ask() -> pa.Table:
+            snapshot = self._snapshot(from_ns, to_ns)
+            return answer(
+                self._directory, snapshot, signals, self.texts, from_ns, to_ns, statement, params
+            )
+
+        return self._steady(ask)
 
     def _find(self, paths: Sequence[str]) -> list[int]:
         with self._changed:

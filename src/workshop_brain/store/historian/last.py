@@ -52,6 +52,14 @@ class LastValues:
         later = rows.time_ns[at] > self.time_ns[ids]
         self._put(ids[later], rows, at[later])
 
+    def merge(self, other: "LastValues") -> None:
+        """Take over what is at least as new in another one of the same length."""
+        newer = other.time_ns >= self.time_ns[: len(other.time_ns)]
+        ids = np.flatnonzero(newer)
+        self.time_ns[ids] = other.time_ns[ids]
+        self.value[ids] = other.value[ids]
+        self.quality[ids] = other.quality[ids]
+
     def _put(self, ids: NDArray[np.integer], rows: Samples, at: NDArray[np.integer]) -> None:
         self.time_ns[ids] = rows.time_ns[at]
         self.value[ids] = rows.value[at]

@@ -158,3 +158,15 @@ def scale_values(
             else:
                 is_raw[i] = True
     return decimals, flags, scaled, is_raw
+
+
+def warm_up() -> None:
+    """Compile (or load from the cache) every kernel of this module by calling it once."""
+    signal, time_ns = np.zeros(2, np.uint32), np.arange(2)
+    value, quality = np.zeros(2), np.zeros(2, np.uint8)
+    bits = value.view(np.int64)
+    order = order_rows(signal, time_ns, 1)
+    merge_rows(order, signal, time_ns, bits, quality)
+    starts = run_starts(signal, 2)
+    scale_times(starts, time_ns, TICKS)
+    scale_values(starts, value, bits, quality, POW10)

@@ -185,7 +185,7 @@ def duckdb_native(directory: Path, batches: list[Samples]) -> dict[str, object]:
         "cpu_us_per_row_drained": round(1e6 * drained[1] / rows, 4),
         "ack_ms_p50_p99": [round(1e3 * float(np.percentile(waits, q)), 2) for q in (50, 99)],
         "bytes_per_sample": round(file.stat().st_size / rows, 3),
-        "one_signal_raw_ms": best(lambda: connection.execute(one).to_arrow_table()),
+        "one_signal_raw_ms": best(lambda: connection.sql(one).to_arrow_table()),
     }
     connection.close()
     return out

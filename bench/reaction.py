@@ -25,7 +25,7 @@ from asyncua import Client
 
 from bench.house import House
 
-EXECUTE, ABORTED = 6, 9
+ABORTED = 9
 
 
 class Watcher:
@@ -137,7 +137,7 @@ def run(data: Path, events: int, pause: float) -> None:
             time.sleep(pause)
         _print("breakdown to published plan", published, "goal p99 <= 300 ms")
         _print("baseline: stock client merely sees the tag", seen, "")
-        _commands(client)
+        _commands(feed)
         watcher.stop()
     finally:
         house.stop()
@@ -164,14 +164,13 @@ def _print(name: str, values: list[float], goal: str) -> None:
         print(f"{name}: nothing measured")
 
 
-def _commands(client: httpx.Client) -> None:
-    took = []
-    for decision in client.get("/decisions?limit=200").json():
-        took += [
-            sum(ms for _, ms in command["steps"])
-            for command in decision["commands"]
-            if command.get("outcome") == "confirmed" and command.get("steps")
-        ]
+def _commands(feed: Feed) -> None:
+    confirmed = [
+        event["payload"]
+        for _, event in feed.events
+        if event.get("kind") == "command" and event["payload"].get("outcome") == "confirmed"
+    ]
+    took = [sum(ms for _, ms in body["steps_ms"]) for body in confirmed if body.get("steps_ms")]
     _print("dispatch call to confirmation", took, "goal p99 <= 1000 ms")
 
 

@@ -194,7 +194,7 @@ async def way(request: pytest.FixtureRequest, house: House) -> AsyncIterator[Way
 
         yield Way(name, people, tap, tap)
         return
-    async with open_house() as house, opcua_way(name, house) as running:
+    async with opcua_way(name, house) as running:
         yield running
 
 

@@ -458,7 +458,9 @@ def test_the_one_time_link_sets_the_admins_password(browser: Any, house: House, 
         assert page.evaluate("location.hash") == "#/wall"
     else:
         # It was used up by the first.
-        page.wait_for_function("() => document.querySelector('.problem')?.innerText.includes('used up')")
+        page.wait_for_function(
+            "() => document.querySelector('.problem')?.innerText.includes('used up')"
+        )
     context.close()
 
 
@@ -473,7 +475,9 @@ def test_the_wall_shows_every_signal_and_is_walked_by_keys(open_tab: Any) -> Non
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     spoken = page.locator(".wall .sr[aria-live]")
-    page.wait_for_function("() => document.querySelector('.wall .sr[aria-live]').innerText.length > 5")
+    page.wait_for_function(
+        "() => document.querySelector('.wall .sr[aria-live]').innerText.length > 5"
+    )
     assert spoken.inner_text().startswith("st01")
     row = page.locator(".side tbody tr").first
     assert row.inner_text().split("\t")[0].strip() == "st03"

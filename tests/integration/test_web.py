@@ -40,7 +40,7 @@ from workshop_brain.store.historian import Historian
 from workshop_brain.store.records import Records
 from workshop_brain.web.api import create_app, first_link
 from workshop_brain.web.frames import HEADER
-from workshop_brain.web.server import listen, serve
+from workshop_brain.web.server import Server, listen
 from workshop_brain.web.services import Services
 
 S = 1_000_000_000
@@ -214,20 +214,23 @@ def running(app: FastAPI, *, send_buffer: int = 0) -> Iterator[str]:
     if send_buffer:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = door.getsockname()[1]
-    stop, started = asyncio.Event(), threading.Event()
+    started = threading.Event()
+    server = Server(app, door)
 
     async def work() -> None:
         app.state.loop = asyncio.get_running_loop()
+        serving = asyncio.create_task(server.run_until_stopped())
+        await server.listening.wait()
         started.set()
-        await serve(app, door, stop=stop)
+        await serving
 
     thread = threading.Thread(target=asyncio.run, args=(work(),))
     thread.start()
-    started.wait(10)
+    assert started.wait(10)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        app.state.loop.call_soon_threadsafe(stop.set)
+        server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
 

@@ -9,7 +9,7 @@ from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.moves import best_plan, lay_out, search
-from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
+from workshop_brain.schedule.objective import Weights, objective
 from workshop_brain.schedule.plan import Plan, carry
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import Rule, construct
@@ -18,9 +18,7 @@ from workshop_brain.schedule.structure import OpStatus, Problem, assemble
 from workshop_brain.schedule.timing import right_shift
 from workshop_brain.schedule.verify import verify
 
-FAST = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+FAST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -219,7 +217,3 @@ def test_a_cycle_is_refused() -> None:
             job_due=[5],
             n_machines=1,
         )
-
-
-def test_weights_are_shown_in_one_place() -> None:
-    assert PLANT_WEIGHTS == Weights()

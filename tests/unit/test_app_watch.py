@@ -153,7 +153,7 @@ def test_counts_and_states_of_before_a_restart_are_recalled(tmp_path: Path) -> N
         again.restore(*historian.last_values())
         again.tick(again.live.newest_ns)
         later = again.live.newest_ns + 40 * S
-        found = again.read_history(historian)
+        found = again.recaller(historian)()
         again.on_samples(batch((count, later, 591.0)), 0)
         again.recall(found)
     again.tick(later)
@@ -168,7 +168,7 @@ def test_counts_and_states_of_before_a_restart_are_recalled(tmp_path: Path) -> N
 def test_recall_of_an_empty_history_changes_nothing(tmp_path: Path) -> None:
     watch, _ = watch_of(CONTROLLER)
     with Historian(tmp_path) as historian:
-        watch.recall(watch.read_history(historian))
+        watch.recall(watch.recaller(historian)())
     watch.tick(NOW)
     assert watch.counted(0, NOW) == (0, NOW)
 

@@ -15,6 +15,8 @@ export interface Picture {
   words: { frozen: string; now: string };
 }
 
+/** Below this width a bar is drawn without edges and text. */
+const THIN = 9;
 const HUES = [205, 170, 230, 188, 248, 150];
 
 /** Hues for families: desaturated, and never those of an alarm. */
@@ -126,9 +128,27 @@ export class GanttPainter {
         continue;
       }
       flush();
-      this.bar(bar, x, end, y, h, picture);
+      if (end - x < THIN && bar.op !== picture.selected) this.thin(bar, x, end, y, h, picture);
+      else this.bar(bar, x, end, y, h, picture);
     }
     flush();
+  }
+
+  /** A bar of a few pixels: its fill, its changeover and its lateness, without edges and text. */
+  private thin(bar: Bar, x: number, end: number, y: number, h: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const late = bar.late_s !== null && bar.late_s > 0;
+    pen.fillStyle = this.fillOf(bar, picture.mode, late);
+    pen.fillRect(x, y, end - x - 0.5, h);
+    if (bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms) {
+      const s = this.x(bar.setup_start_ms, picture);
+      pen.fillStyle = ink.setup;
+      pen.fillRect(s, y + h / 2, x - s, 1);
+    }
+    if (late || picture.moved.has(bar.op)) {
+      pen.fillStyle = ink.held;
+      pen.fillRect(end - 1.5, y, 1.5, h);
+    }
   }
 
   private bar(bar: Bar, x: number, end: number, y: number, h: number, picture: Picture): void {

@@ -108,6 +108,7 @@ class Brain:
         self._tasks = [
             asyncio.create_task(self._decide(), name="decide"),
             asyncio.create_task(self._tick(), name="tick"),
+            asyncio.create_task(self._recall(), name="recall"),
         ]
         if orders is not None:
             self._tasks.append(asyncio.create_task(self._import(orders), name="import"))
@@ -125,6 +126,15 @@ class Brain:
         await asyncio.to_thread(self.historian.close)
         self.ledger.close()
         self.records.close()
+
+    async def _recall(self) -> None:
+        """Counts and states from before this start, read back beside the running house."""
+        try:
+            found = await asyncio.to_thread(self.watch.recaller(self.historian))
+        except BrainError as error:
+            log.error("counts and states of before the start are not shown: %s", error)
+            return
+        self.watch.recall(found)
 
     async def _decide(self) -> None:
         """The decision loop; when it fails it is started again, and the plan in force stays."""

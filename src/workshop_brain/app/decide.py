@@ -30,6 +30,7 @@ from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import JobOrder, JobState, RequestState, WorkRequest
 from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.ports import Clock, CommandOutcome, Confirmation, Dispatcher
+from workshop_brain.schedule.explain import explain, why_not
 from workshop_brain.schedule.objective import objective
 from workshop_brain.schedule.react import react
 from workshop_brain.store.ledger import Ledger
@@ -360,10 +361,13 @@ class Decider:
                     done.set_result(None)
 
     async def _carry_out_batch(self, batch: tuple[a.Action, ...]) -> None:
+        """In order; the index for the screens follows once nobody waits for it any more."""
+        recorded: list[tuple[a.Record, int]] = []
         for action in batch:
             match action:
                 case a.Record():
-                    await asyncio.to_thread(self._record, action)
+                    entry = await asyncio.to_thread(self._record, action)
+                    recorded.append((action, entry))
                 case a.Publish():
                     await self._publish(action)
                 case a.Dispatch() | a.Withdraw():
@@ -376,9 +380,20 @@ class Decider:
                     self._say("waiting", action.decision, {})
                 case _:
                     raise AssertionError(f"unknown action {action!r}")
+        if recorded:
+            await asyncio.to_thread(self._index, recorded)
 
-    def _record(self, action: a.Record) -> None:
-        """One ledger entry, durable on return, and what the screens and a restart need of it."""
+    def _index(self, recorded: Sequence[tuple[a.Record, int]]) -> None:
+        """What the lists of decisions show after a restart; the ledger alone is the truth."""
+        for action, entry in recorded:
+            if action.kind == "decision":
+                self._records.save_decision(read_decision(action.body), entry=entry)
+        for action, _ in recorded:
+            if action.kind == "approval":
+                self._save_approval(action.body)
+
+    def _record(self, action: a.Record) -> int:
+        """One ledger entry, durable on return, and what the screens show of it; its number."""
         body = action.body
         if action.kind == "decision":
             data = self._drafts.pop(body["id"], None)
@@ -386,9 +401,7 @@ class Decider:
                 self._ledger.put_input(data)
         entry = self._ledger.append(action.kind, body)
         if action.kind == "decision":
-            decision = read_decision(body)
-            self._decisions[decision.id] = body
-            self._records.save_decision(decision, entry=entry.n)
+            self._decisions[body["id"]] = body
             while len(self._decisions) > 500:
                 self._decisions.pop(next(iter(self._decisions)))
         elif action.kind == "level":
@@ -397,13 +410,13 @@ class Decider:
             self._records.set_setting(f"switch.{body['line']}", body["on"])
         elif action.kind in ("approval", "veto"):
             self._approvals[body["decision"]] = body
-            self._save_approval(body)
         elif action.kind == "command":
             self._commands.setdefault(body["decision"], []).append(dict(body))
         elif action.kind == "confirmation":
             self._note_confirmation(body)
         elif action.kind == "outcome":
             self._outcomes.setdefault(body["decision"], []).append(dict(body))
+        return entry.n
 
     def _save_approval(self, body: Mapping[str, Any]) -> None:
         row = self._records.decision(body["decision"])
@@ -688,8 +701,6 @@ class Decider:
 
     async def explain(self, op: str) -> dict[str, Any]:
         """``GET schedule/explain``: why an operation stands where it stands."""
-        from workshop_brain.schedule.explain import explain
-
         known = self._current()
         _must_know(known, op)
         answer = await asyncio.to_thread(explain, known.problem, known.plan, op)
@@ -697,8 +708,6 @@ class Decider:
 
     async def why_not(self, op: str, machine: str) -> dict[str, Any]:
         """``GET schedule/why-not``: what it would cost to have it on another machine."""
-        from workshop_brain.schedule.explain import why_not
-
         known = self._current()
         _must_know(known, op)
         answer = await asyncio.to_thread(why_not, known.problem, known.plan, op, machine)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workshop_brain.app.recall import open_ledger
+from workshop_brain.app.ledger_view import open_ledger
 from workshop_brain.errors import BrainError
 from workshop_brain.store.historian import Historian
 

@@ -12,7 +12,6 @@ from typing import Any
 from workshop_brain.app.plan_state import plan_on, plant_state
 from workshop_brain.autonomy.compute import (
     Solution,
-    bound_and_gap,
     changes,
     effect,
     findings,
@@ -36,13 +35,14 @@ from workshop_brain.model.decision import (
 )
 from workshop_brain.model.order import JobOrder, WorkRequest
 from workshop_brain.model.plant import Plant
+from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.problem import build
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.units import NS_PER_S
 
 _KEPT = 24
-_OPTIONS = 4
+_OPTIONS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,7 +61,7 @@ class Known:
     previous: Plan | None
     candidate: Candidate
     bound: float
-    gap: float | None
+    gap: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -188,11 +188,11 @@ class Planner:
 
     def _options(self, inputs: Inputs, solution: Solution, task: Task) -> tuple[Option, ...]:
         problem, out = solution.problem, list[Option]()
+        low = bound(problem)
         for k in _worth_offering(solution, inputs.kind):
             plan, candidate = solution.plans[k], solution.candidates[k]
             ref = PlanRef.of(plan_hash(problem, plan), planned_jobs(problem, plan))
             moved = () if solution.previous is None else moves(problem, solution.previous, plan)
-            bound, gap = bound_and_gap(problem, candidate)
             out.append(
                 Option(
                     plan=ref,
@@ -201,7 +201,7 @@ class Planner:
                     changes=changes(problem, moved),
                     effect=effect(solution.before, candidate),
                     findings=findings(problem, plan),
-                    bound=bound,
+                    bound=low.objective,
                 )
             )
             self._remember(
@@ -211,8 +211,8 @@ class Planner:
                     plan=plan,
                     previous=solution.previous,
                     candidate=candidate,
-                    bound=bound,
-                    gap=gap,
+                    bound=low.objective,
+                    gap=low.gap(candidate.objective),
                 )
             )
         return tuple(out)
@@ -239,8 +239,7 @@ class Planner:
             *(trigger_message(t) for t in task.triggers[:5]),
             *reasons(solution, first.chosen, first.moves, inputs.iterations, inputs.kind),
         ]
-        if gap is not None:
-            why.append(Message(id="reason.gap", params={"gap_pct": round(100 * gap, 1)}))
+        why.append(Message(id="reason.gap", params={"gap_pct": round(100 * gap, 1)}))
         if not first.findings:
             why.append(Message(id="reason.verified"))
         return Decision(
@@ -278,7 +277,7 @@ _CLASSES = {
 
 def _worth_offering(solution: Solution, kind: str) -> list[int]:
     """Best first; for a repair also the mere shift in time, which moves nothing."""
-    if kind == "improve":
+    if kind == "improve" or solution.previous is None:
         return [0]
     best = list(range(min(_OPTIONS, len(solution.plans))))
     for k, candidate in enumerate(solution.candidates):

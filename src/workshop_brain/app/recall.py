@@ -56,19 +56,22 @@ def read(
     """Counters of the work-center units since midnight, their states of the last eight hours, and
     those of the line's devices of the last half hour.
 
-    ``known`` are the signal paths of the registry, ``now_ns`` the newest plant time there.
+    ``known`` are the signal paths of the registry, ``now_ns`` the newest plant time of the values
+    that were restored; 0 when there were none.
     """
-    grid = np.arange(midnight_ns, now_ns, every_ns, dtype=np.int64)
+    if now_ns <= 0:
+        return Recalled(np.empty(0, np.int64), {}, [], 0)
+    grid = np.append(np.arange(midnight_ns, now_ns, every_ns, dtype=np.int64), now_ns)
     counters = [p for u in centers if (p := f"{u}/prod_processed_count") in known]
     totals: dict[str, NDArray[np.float64]] = {}
-    for path, times, values in _series(history, counters, midnight_ns, now_ns):
+    for path, times, values in _series(history, counters, midnight_ns, now_ns + 1):
         steps = np.concatenate([[0.0], rise(values[:-1], values[1:])])
         counted = np.concatenate([[0.0], np.cumsum(np.nan_to_num(steps))])
         at = np.searchsorted(times, grid, side="right")
         totals[path.rsplit("/", 1)[0]] = counted[at]
     states: list[tuple[str, int, int, int]] = []
     for units, span in ((centers, STATE_SPAN_NS), (devices, LINE_SPAN_NS)):
-        states += _states(history, [u for u in units], known, now_ns - span, now_ns)
+        states += _states(history, list(units), known, now_ns - span, now_ns + 1)
     first = min((t for _, t, _, _ in states), default=0)
     return Recalled(grid, totals, states, first)
 

@@ -5,8 +5,9 @@ bottleneck guess from ``production``. All of it runs in the brain's event loop t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -66,6 +67,7 @@ class Watch:
         self._layouts: dict[str, Layout] = {}
         self._layout_units = -1
         self._started_ns = 0
+        self._restored_ns = 0
         self._guesses: dict[str, tuple[int, Guess | None]] = {}
 
     # -- in ---------------------------------------------------------------------------------
@@ -96,15 +98,18 @@ class Watch:
         samples = Samples(known.astype(np.uint32), time_ns[known], value[known], quality[known])
         self.live.update(samples, 0)
         self._note(self.units.update(samples))
+        self._restored_ns = self.live.newest_ns
+        self._accumulate()
 
-    def read_history(self, history: Any) -> Recalled:
-        """Read back what ``recall`` wants; safe in a thread once ``restore`` is done."""
-        now_ns = self.live.newest_ns
-        centers = [u.path for c in self.plant.work_centers for u in c.units]
-        return read_back(
+    def recaller(self, history: Any) -> Callable[[], Recalled]:
+        """What reads back the past for ``recall``: a call to be made in a thread, once, after
+        ``restore``."""
+        now_ns = self._restored_ns
+        return partial(
+            read_back,
             history,
             known=frozenset(self.live.ids),
-            centers=centers,
+            centers=[u.path for c in self.plant.work_centers for u in c.units],
             devices=[s.path for line in self.lines() for s in line.stations],
             midnight_ns=self._midnight_ns(now_ns) if now_ns else 0,
             now_ns=now_ns,

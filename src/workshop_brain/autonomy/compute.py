@@ -17,11 +17,11 @@ from workshop_brain.autonomy.state import Planned
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Candidate, Message
 from workshop_brain.model.order import JobOrder
-from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.objective import Kpis, objective
 from workshop_brain.schedule.plan import Plan, job_orders
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import construct
+from workshop_brain.schedule.search import improve
 from workshop_brain.schedule.structure import OpStatus, Problem
 from workshop_brain.schedule.verify import verify
 
@@ -99,8 +99,6 @@ def _constructed(problem: Problem) -> Solution:
 
 def _improved(inputs: Inputs) -> Solution:
     """Deterministic local search from the base plan."""
-    from workshop_brain.schedule.search import improve
-
     base = inputs.base
     if base is None:
         raise InfeasibleError("an improvement needs a plan to start from")
@@ -108,6 +106,7 @@ def _improved(inputs: Inputs) -> Solution:
         inputs.problem,
         base,
         previous=inputs.previous,
+        stable=inputs.previous is not None,
         iterations=inputs.iterations,
         seed=inputs.seed,
     )
@@ -259,12 +258,6 @@ def findings(problem: Problem, plan: Plan) -> tuple[str, ...]:
     return tuple(
         f"{v.kind}: {', '.join(v.ops)} {v.detail}".strip() for v in verify(problem, plan)[:10]
     )
-
-
-def bound_and_gap(problem: Problem, candidate: Candidate) -> tuple[float, float]:
-    """Lower bound of the objective and how far the plan is above it, as a share of the plan."""
-    low = bound(problem)
-    return low.objective, low.gap(candidate.objective)
 
 
 def reasons(

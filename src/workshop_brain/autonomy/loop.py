@@ -397,6 +397,8 @@ def _proposed(turn: _Turn, fact: f.Proposed) -> None:
     if not fact.options or not _is_worth_it(turn, fact):
         return
     option, decision, waits = _judge_options(turn, fact)
+    if fact.optional and decision.state is DecisionState.BLOCKED:
+        return
     turn.do(Record(kind="decision", body=decision_body(decision)))
     _remember(turn, decision.id, decision.state)
     if decision.state is DecisionState.BLOCKED:

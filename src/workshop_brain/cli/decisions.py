@@ -21,7 +21,7 @@ def explain(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what a decision saw, what it could have done, what it chose and why."""
-    from workshop_brain.app.recall import find_decision
+    from workshop_brain.app.ledger_view import find_decision
     from workshop_brain.cli.tables import decision_text
 
     record = find_decision(data, decision)
@@ -37,7 +37,7 @@ def replay(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Compute a decision anew from its stored inputs and compare it with the ledger."""
-    from workshop_brain.app.recall import replay_decision
+    from workshop_brain.app.ledger_view import replay_decision
 
     outcome = replay_decision(data, decision)
     if json_:
@@ -53,7 +53,7 @@ def replay(
 @ledger_app.command()
 def verify(data: DataOption = Path("data")) -> None:
     """Check the whole chain: every entry's hash, order, and the stored inputs."""
-    from workshop_brain.app.recall import open_ledger
+    from workshop_brain.app.ledger_view import open_ledger
 
     problems = open_ledger(data).verify()
     for problem in problems:
@@ -69,6 +69,6 @@ def show(
     last: Annotated[int, typer.Option(help="How many entries.")] = 20,
 ) -> None:
     """Print the last entries as JSON."""
-    from workshop_brain.app.recall import open_ledger
+    from workshop_brain.app.ledger_view import open_ledger
 
     print_json([asdict(entry) for entry in open_ledger(data).entries()][-last:])

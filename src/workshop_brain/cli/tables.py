@@ -11,24 +11,29 @@ from workshop_brain.web.messages import render
 
 
 def experiment_table(result: dict[str, Any]) -> None:
-    """Policies side by side, one column a figure: mean and half-width of the 95 % interval."""
-    console = Console()
-    policies: dict[str, Any] = result["policies"]
-    figures = list(next(iter(policies.values()))["mean"])
-    table = Table(title=f"{result['scenario']}: {result['days']} days, seeds {result['seeds']}")
+    """Policies side by side, a figure a row: mean and half width of the 95 % interval."""
+    summary: dict[str, Any] = result["summary"]
+    seeds = ", ".join(str(s) for s in result["seeds"])
+    table = Table(
+        title=f"{result['scenario']}: {result['days']} days, seeds {seeds}, "
+        f"{result['iterations_per_event']} iterations per event (brain)"
+    )
     table.add_column("figure")
-    for name in policies:
+    for name in summary:
         table.add_column(name, justify="right")
-    for figure in figures:
-        cells = [_interval(p["mean"].get(figure), p["ci95"].get(figure)) for p in policies.values()]
-        table.add_row(figure, *cells)
-    console.print(table)
+    for figure in next(iter(summary.values())):
+        table.add_row(figure, *(_interval(own[figure]) for own in summary.values()))
+    for figure in next(iter(result["paired"].values()), {}):
+        rows = (_interval(result["paired"][name].get(figure, {})) for name in summary)
+        table.add_row(f"{figure}, against the foreman", *rows)
+    Console().print(table)
 
 
-def _interval(mean: Any, half: Any) -> str:
+def _interval(value: dict[str, Any]) -> str:
+    mean, half = value.get("mean"), value.get("ci95")
     if mean is None:
         return "-"
-    return f"{mean:,.1f}" if half is None else f"{mean:,.1f} ± {half:,.1f}"
+    return f"{mean:,.2f}" if half is None else f"{mean:,.2f} ± {half:,.2f}"
 
 
 def decision_text(body: dict[str, Any], language: str) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workshop_brain.cli.show import note, print_json
+from workshop_brain.cli.show import note, parse_time, print_json
+from workshop_brain.errors import ConfigError
 
 if TYPE_CHECKING:
     from workshop_brain.model.plant import Plant
@@ -30,6 +31,9 @@ def serve(
     speed: Annotated[float, typer.Option(help="Plant seconds per second.")] = 1.0,
     rate: Annotated[float, typer.Option(help="Factor on signal rates.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
+    start: Annotated[
+        str, typer.Option(help="Plant time at the first start; a restart with --journal goes on.")
+    ] = "now",
     record: Annotated[Path | None, typer.Option(help="Record all that is sent here.")] = None,
     journal: Annotated[
         Path | None, typer.Option(help="Keep the day here, so that a restart goes on with it.")
@@ -50,6 +54,7 @@ def serve(
             speed=speed,
             rate=rate,
             seed=seed,
+            start_ns=None if start == "now" else parse_time(start, now_ns=0, name="--start"),
             record=record,
             journal=journal,
             parent=parent,
@@ -92,14 +97,18 @@ def experiment(
     """Compare policies over the same simulated days, without protocols."""
     from workshop_brain.cli.tables import experiment_table
     from workshop_brain.twin.experiment import run_experiment
+    from workshop_brain.twin.scenario import REFERENCE
 
+    scenarios = {REFERENCE.name: REFERENCE}
+    if scenario not in scenarios:
+        raise ConfigError(f"scenario {scenario!r} is unknown; known are {', '.join(scenarios)}")
     result = run_experiment(
         _plant(None),
         policies=tuple(policies.split(",")),
         seeds=tuple(range(1, seeds + 1)),
         days=days,
-        scenario=scenario,
+        scenario=scenarios[scenario],
         iterations=iterations,
-        progress=note,
+        progress=lambda policy, seed, share: note(f"{policy}, seed {seed}: {share:.0%}"),
     )
     print_json(result) if json_ else experiment_table(result)

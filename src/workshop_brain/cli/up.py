@@ -32,6 +32,9 @@ def up(
     speed: Annotated[float, typer.Option(help="Built-in plant: plant seconds per second.")] = 1.0,
     rate: Annotated[float, typer.Option(help="Built-in plant: factor on signal rates.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Built-in plant: random seed.")] = 1,
+    start: Annotated[
+        str, typer.Option(help="Built-in plant: plant time at its first start; default now.")
+    ] = "now",
     broker: Annotated[str, typer.Option(help="MQTT broker, mqtt://host:port; else own one.")] = "",
     record: Annotated[
         Path | None, typer.Option(help="Built-in plant: record all that it sends, for checks.")
@@ -51,7 +54,9 @@ def up(
             _run(
                 settings, plant, data, host, port,
                 browser=browser, broker=broker,
-                twin_options={"speed": speed, "rate": rate, "seed": seed, "record": record},
+                twin_options={
+                    "speed": speed, "rate": rate, "seed": seed, "start": start, "record": record,
+                },
             )
         )  # fmt: skip
     finally:
@@ -159,6 +164,7 @@ def _children(
         twin += ["--mqtt", mqtt, "--control-port", str(ports["twin_control"])]
         twin += ["--journal", str(data / "twin"), "--speed", str(twin_options["speed"])]
         twin += ["--rate", str(twin_options["rate"]), "--seed", str(twin_options["seed"])]
+        twin += ["--start", str(twin_options["start"])]
         if twin_options["record"] is not None:
             twin += ["--record", str(twin_options["record"])]
         children.append(ChildSpec(name="twin", arguments=tuple(twin)))

@@ -73,7 +73,7 @@ class OpcUaLink:
             client.set_password(self._password)
         try:
             await within(max(self.timeout_s, 10.0), _open(client))
-        except CUT as error:
+        except (*CUT, ValueError) as error:
             self._failures += 1
             await _leave(client)
             raise DispatchError(

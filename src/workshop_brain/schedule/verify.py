@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import OpStatus, Problem
 
-
 Ints = NDArray[np.int64]
 
 
@@ -53,7 +52,7 @@ class _Open:
                 union.append([low, high])
         table = np.array(union, np.int64).reshape(-1, 2)
         self.low = table[:, 0]
-        self.high = np.append(table[:, 1], np.iinfo(np.int64).min)
+        self.high = np.append(table[:, 1], -(1 << 60))
         self.before = np.append(0, np.cumsum(table[:, 1] - table[:, 0]))
 
     def closed_until(self, t: Ints) -> Ints:
@@ -123,12 +122,12 @@ def _in_open(clocks: dict[int, _Open], machine: Ints, t: Ints) -> NDArray[np.boo
 def _check_placed(problem: Problem, plan: Plan, found: list[Violation]) -> Ints:
     """Operations that have a machine of the problem."""
     cancelled = problem.op_status == OpStatus.CANCELLED
-    for o in np.flatnonzero((plan.machine < 0) & ~cancelled).tolist():
-        found.append(_bad("unplanned", problem, [o], "is not in the plan"))
-    for o in np.flatnonzero((plan.machine >= 0) & cancelled).tolist():
-        found.append(_bad("cancelled", problem, [o], "is cancelled but planned"))
-    for o in np.flatnonzero(plan.machine >= problem.n_machines).tolist():
-        found.append(_bad("machine", problem, [o], f"has no machine {plan.machine[o]}"))
+    for kind, which, why in (
+        ("unplanned", (plan.machine < 0) & ~cancelled, "is not in the plan"),
+        ("cancelled", (plan.machine >= 0) & cancelled, "is cancelled but planned"),
+        ("machine", plan.machine >= problem.n_machines, "stands on a machine that is not there"),
+    ):
+        found += [_bad(kind, problem, [o], why) for o in np.flatnonzero(which).tolist()]
     inside = (plan.machine >= 0) & (plan.machine < problem.n_machines)
     return np.flatnonzero(inside & ~cancelled)
 

@@ -267,12 +267,9 @@ class PlantServer:
     ) -> "_Tag":
         nodeid = ua.NodeId(f"{root}/{name}", self._ns)
         value = _typed(kind, value)
-        node = await folder.add_variable(nodeid, ua.QualifiedName(name, self._ns), value, kind)
-        levels = (ua.AccessLevel.CurrentRead, ua.AccessLevel.HistoryRead)
-        mask = ua.Variant(sum(1 << level.value for level in levels), ua.VariantType.Byte)
-        for attribute in (ua.AttributeIds.AccessLevel, ua.AttributeIds.UserAccessLevel):
-            await node.write_attribute(attribute, ua.DataValue(mask))
-        await node.write_attribute(ua.AttributeIds.Historizing, ua.DataValue(ua.Variant(True)))
+        item = _variable_item(folder.nodeid, nodeid, ua.QualifiedName(name, self._ns), kind, value)
+        results = await self._server.iserver.isession.add_nodes([item])
+        results[0].StatusCode.check()
         signal = self._record.declare(f"{root}/{path_part(name)}")
         tag = _Tag(nodeid, kind, signal, self._history.track(nodeid, kind))
         await self._write(tag, at_us, value)
@@ -335,6 +332,31 @@ class _Tag:
     ) -> None:
         self.nodeid, self.kind, self.signal, self.history = nodeid, kind, signal, history
         self.last_us = 0
+
+
+def _variable_item(
+    parent: ua.NodeId, nodeid: ua.NodeId, name: ua.QualifiedName, kind: ua.VariantType, value: Any
+) -> ua.AddNodesItem:
+    """A read-only variable with history, complete in one service call."""
+    levels = (ua.AccessLevel.CurrentRead, ua.AccessLevel.HistoryRead)
+    attributes = ua.VariableAttributes()
+    attributes.DisplayName = attributes.Description = ua.LocalizedText(name.Name)
+    attributes.DataType = ua.NodeId(kind.value, 0)
+    attributes.Value = ua.Variant(value, kind)
+    attributes.ValueRank = ua.ValueRank.Scalar
+    attributes.ArrayDimensions = None
+    attributes.AccessLevel = attributes.UserAccessLevel = sum(1 << v.value for v in levels)
+    attributes.WriteMask = attributes.UserWriteMask = 0
+    attributes.Historizing = True
+    item = ua.AddNodesItem()
+    item.RequestedNewNodeId = nodeid
+    item.BrowseName = name
+    item.NodeClass = ua.NodeClass.Variable
+    item.ParentNodeId = parent
+    item.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HasComponent, 0)
+    item.TypeDefinition = ua.NodeId(ua.ObjectIds.BaseDataVariableType, 0)
+    item.NodeAttributes = attributes
+    return item
 
 
 def _typed(kind: ua.VariantType, value: Any) -> Any:

@@ -2,21 +2,15 @@
 
 import asyncio
 import json
-import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-
-import uvicorn
 
 from workshop_brain import __version__
 from workshop_brain.app.brain import Brain
 from workshop_brain.config import Settings
-from workshop_brain.errors import ConfigError
 from workshop_brain.process import stop_requested
 from workshop_brain.web.api import create_app, first_link
 from workshop_brain.web.events import EventFeed
-from workshop_brain.web.server import LOOPBACK, server_config
+from workshop_brain.web.server import LOOPBACK, Server, listen
 from workshop_brain.web.services import Services
 
 
@@ -24,13 +18,13 @@ async def serve(
     settings: Settings, *, data: Path, host: str, port: int, orders: Path | None
 ) -> None:
     """Run until told to stop or the parent is gone; prints one JSON line when ready."""
-    listener = _listen(host, port)
+    listener = listen(host, port)
     feed = EventFeed()
     brain = Brain(settings, data, announce=feed.publish)
     app = create_app(_services(brain, feed, host))
     await brain.start(orders=orders)
-    server = _Server(server_config(app, host=host, port=port))
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="web")
+    server = Server(app, listener)
+    serving = asyncio.create_task(server.run_until_stopped(), name="web")
     await server.listening.wait()
     url = f"http://{host}:{port}/"
     token = first_link(app)
@@ -42,39 +36,6 @@ async def serve(
     await brain.stop()
     await serving
     stopping.cancel()
-
-
-class _Server(uvicorn.Server):
-    """Says when it listens and leaves signals to the owner of the process."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """Leave the signal handlers as they are."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, then say so."""
-        await super().startup(sockets=sockets)
-        self.listening.set()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"--port {port}: cannot listen on {host}:{port} ({error.strerror}); "
-            "choose another port with --port"
-        ) from error
-    return listener
 
 
 def _services(brain: Brain, feed: EventFeed, host: str) -> Services:

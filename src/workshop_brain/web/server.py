@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
@@ -56,24 +56,25 @@ def server_config(app: FastAPI, *, host: str, port: int) -> uvicorn.Config:
     )
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves the process's signals to the brain."""
+class Server(uvicorn.Server):
+    """Says when it listens and leaves signals to the owner of the process."""
+
+    def __init__(self, app: FastAPI, door: socket.socket) -> None:
+        host, port = door.getsockname()[:2]
+        super().__init__(server_config(app, host=host, port=port))
+        self._door = door
+        self.listening = asyncio.Event()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Take none."""
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signal handlers as they are."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say so."""
+        await super().startup(sockets=sockets)
+        self.listening.set()
 
-async def serve(app: FastAPI, door: socket.socket, *, stop: asyncio.Event) -> None:
-    """Serve on a socket of ``listen`` until ``stop`` is set; open screens are cut after 2 s."""
-    host, port = door.getsockname()[:2]
-    server = _Server(server_config(app, host=host, port=port))
-    task = asyncio.create_task(server.serve(sockets=[door]), name="web")
-    waiting = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        server.should_exit = True
-        await task
+    async def run_until_stopped(self) -> None:
+        """Serve until ``should_exit``; open screens are cut after 2 s."""
+        await self.serve(sockets=[self._door])

@@ -1,8 +1,10 @@
 """PublishResponse bodies to columns, without an object per value (OPC UA Part 6, binary encoding).
 
 One kernel walks the bytes once. Every read is checked against the end of the body first; what does
-not fit raises DecodeError. Scalars of number types, strings and localized texts are decoded here;
-a message with anything else goes through asyncua's decoder into the same columns.
+not fit raises DecodeError. Scalars of number types, strings and localized texts are decoded here,
+arrays and structures are stepped over as nulls. A message with other scalars (Guid, NodeId,
+QualifiedName, ByteString) goes through asyncua's decoder, after the walk has found it sound:
+asyncua trusts the lengths it reads.
 """
 
 import struct
@@ -17,14 +19,15 @@ from numpy.typing import NDArray
 from workshop_brain.errors import DecodeError
 from workshop_brain.kernel import kernel
 
-NUMBER, TEXT, EXACT_SIGNED, EXACT_UNSIGNED, NULL = 0, 1, 2, 3, 4
-_OK, _UNUSUAL, _BAD = 0, 1, 2
+NUMBER, TEXT, EXACT_SIGNED, EXACT_UNSIGNED, NULL, EXOTIC = 0, 1, 2, 3, 4, 5
+_OK, _BAD = 0, 1
 _EXACT = 1 << 53
 # 100 ns ticks from 1601 to 1970, and the last tick whose nanoseconds fit into 63 bits.
 _EPOCH_TICKS = 116_444_736_000_000_000
 _LAST_TICK = _EPOCH_TICKS + (1 << 63) // 100 - 1
 # Binary encoding ids of Part 6 / the UA node set.
-_PUBLISH_RESPONSE, _DATA_CHANGE, _STATUS_CHANGE, _EVENTS = 829, 811, 820, 916
+_REPUBLISH_RESPONSE = 835
+_PUBLISH_RESPONSE, _DATA_CHANGE, _STATUS_CHANGE = 829, 811, 820
 _HEAD_FIELDS = 10
 _MIN_ROW = 5
 Int = int | np.int64
@@ -96,32 +99,9 @@ def _ns(ticks: Int, instead: Int) -> Int:
 
 
 @kernel
-def _node_id(b: NDArray[np.uint8], p: Int, end: Int) -> tuple[Int, Int]:
-    """(position behind, identifier) of a numeric NodeId in namespace 0; identifier -1 for others,
-    position -1 when it does not fit."""
-    if p + 2 > end:
-        return -1, -1
-    form = b[p] & 0x3F
-    if b[p] & 0xC0:
-        return p, -1
-    if form == 0:
-        return p + 2, np.int64(b[p + 1])
-    if form == 1:
-        if p + 4 > end:
-            return -1, -1
-        identifier = np.int64(b[p + 2]) | np.int64(b[p + 3]) << 8
-        return p + 4, identifier if b[p + 1] == 0 else -1
-    if form == 2:
-        if p + 7 > end:
-            return -1, -1
-        return p + 7, _u32(b, p + 3) if b[p + 1] == 0 and b[p + 2] == 0 else -1
-    return p, -1
-
-
-@kernel
 def _string_end(b: NDArray[np.uint8], p: Int, end: Int) -> Int:
     """Position behind a String or ByteString that begins at p; -1 when it does not fit."""
-    if p + 4 > end:
+    if p < 0 or p + 4 > end:
         return -1
     n = _i32(b, p)
     p += 4
@@ -131,29 +111,156 @@ def _string_end(b: NDArray[np.uint8], p: Int, end: Int) -> Int:
 
 
 @kernel
-def _header(b: NDArray[np.uint8], p: Int, end: Int, head: NDArray[np.int64]) -> tuple[Int, Int]:
-    """(state, position) behind the ResponseHeader; head[0] = service result."""
-    if p + 21 > end:
-        return _BAD, p
+def _node_id(b: NDArray[np.uint8], p: Int, end: Int) -> tuple[Int, Int]:
+    """(position behind, identifier) of a NodeId or ExpandedNodeId; identifier -1 when it is not a
+    number in namespace 0, position -1 when it does not fit."""
+    if p < 0 or p + 2 > end:
+        return -1, -1
+    form = b[p] & 0x3F
+    flags = b[p] & 0xC0
+    identifier: Int = np.int64(-1)
+    if form == 0:
+        identifier = np.int64(b[p + 1])
+        p += 2
+    elif form == 1:
+        if p + 4 > end:
+            return -1, -1
+        if b[p + 1] == 0:
+            identifier = np.int64(b[p + 2]) | np.int64(b[p + 3]) << 8
+        p += 4
+    elif form == 2:
+        if p + 7 > end:
+            return -1, -1
+        if b[p + 1] == 0 and b[p + 2] == 0:
+            identifier = _u32(b, p + 3)
+        p += 7
+    elif form == 3 or form == 5:
+        p = _string_end(b, p + 3, end)
+    elif form == 4:
+        p = p + 19 if p + 19 <= end else -1
+    else:
+        return -1, -1
+    if flags & 0x80:
+        identifier = np.int64(-1)
+        p = _string_end(b, p, end)
+    if flags & 0x40:
+        p = p + 4 if p >= 0 and p + 4 <= end else -1
+    return p, identifier
+
+
+@kernel
+def _extension_end(b: NDArray[np.uint8], p: Int, end: Int) -> Int:
+    """Position behind an ExtensionObject; -1 when it does not fit."""
+    p, _identifier = _node_id(b, p, end)
+    if p < 0 or p >= end:
+        return -1
+    if b[p] == 0:
+        return p + 1
+    return _string_end(b, p + 1, end) if b[p] <= 2 else -1
+
+
+@kernel
+def _diagnostics_end(b: NDArray[np.uint8], p: Int, end: Int) -> Int:
+    """Position behind a DiagnosticInfo; -1 when it does not fit."""
+    while 0 <= p < end:
+        mask = b[p]
+        p += 1
+        for bit in (0x01, 0x02, 0x04, 0x08):
+            if mask & bit:
+                p += 4
+        if mask & 0x10:
+            p = _string_end(b, p, end)
+            if p < 0:
+                return -1
+        if mask & 0x20:
+            p += 4
+        if not mask & 0x40:
+            return p if p <= end else -1
+    return -1
+
+
+@kernel
+def _scalar_end(b: NDArray[np.uint8], p: Int, end: Int, code: Int) -> Int:
+    """Position behind one value of a built-in type (Part 6, table 1); -1 when it does not fit or
+    is of a type that cannot be stepped over."""
+    size = 0
+    if 1 <= code <= 3:
+        size = 1
+    elif code == 4 or code == 5:
+        size = 2
+    elif code == 6 or code == 7 or code == 10 or code == 19:
+        size = 4
+    elif code == 8 or code == 9 or code == 11 or code == 13:
+        size = 8
+    elif code == 14:
+        size = 16
+    if size:
+        return p + size if p + size <= end else -1
+    if code == 12 or code == 15 or code == 16:
+        return _string_end(b, p, end)
+    if code == 17 or code == 18:
+        p, _identifier = _node_id(b, p, end)
+        return p
+    if code == 20:
+        return _string_end(b, p + 2, end)
+    if code == 21:
+        if p >= end:
+            return -1
+        parts = b[p]
+        p += 1
+        if parts & 0x01:
+            p = _string_end(b, p, end)
+        if parts & 0x02:
+            p = _string_end(b, p, end)
+        return p
+    if code == 22:
+        return _extension_end(b, p, end)
+    return -1
+
+
+@kernel
+def _array_end(b: NDArray[np.uint8], p: Int, end: Int, encoding: Int) -> Int:
+    """Position behind a Variant's array whose encoding byte was read; -1 when it does not fit."""
+    code = encoding & 0x3F
+    if p + 4 > end:
+        return -1
+    n = _i32(b, p)
+    p += 4
+    if n > end - p:
+        return -1
+    for _ in range(n):
+        p = _scalar_end(b, p, end, code)
+        if p < 0:
+            return -1
+    if encoding & 0x40:
+        if p + 4 > end:
+            return -1
+        dimensions = max(_i32(b, p), 0)
+        p += 4
+        if dimensions > (end - p) // 4:
+            return -1
+        p += 4 * dimensions
+    return p
+
+
+@kernel
+def _header(b: NDArray[np.uint8], p: Int, end: Int, head: NDArray[np.int64]) -> Int:
+    """Position behind the ResponseHeader, -1 when it does not fit; head[0] = service result."""
+    if p + 17 > end:
+        return -1
     head[0] = _u32(b, p + 12)
-    p += 16
-    if b[p] != 0:
-        return _UNUSUAL, p
-    p += 1
+    p = _diagnostics_end(b, p + 16, end)
+    if p < 0 or p + 4 > end:
+        return -1
     n = _i32(b, p)
     p += 4
     if n > (end - p) // 4:
-        return _BAD, p
+        return -1
     for _ in range(n):
         p = _string_end(b, p, end)
         if p < 0:
-            return _BAD, 0
-    p, _extra = _node_id(b, p, end)
-    if p < 0 or p >= end:
-        return _BAD, 0
-    if b[p] != 0 or _extra != 0:
-        return _UNUSUAL, p
-    return _OK, p + 1
+            return -1
+    return _extension_end(b, p, end)
 
 
 @kernel
@@ -164,6 +271,7 @@ def _rows(
     count: Int,
     n: Int,
     publish_ns: Int,
+    head: NDArray[np.int64],
     handle: NDArray[np.uint32],
     value: NDArray[np.float64],
     bits: NDArray[np.int64],
@@ -271,8 +379,17 @@ def _rows(
                         kind[n] = TEXT
                         where[n] = p
                     p = behind
+            elif kind_code & 0x80:
+                p = _array_end(b, p, end, np.int64(kind_code))
+                if p < 0:
+                    return _BAD, 0, n
             elif kind_code != 0:
-                return _UNUSUAL, p, n
+                p = _scalar_end(b, p, end, np.int64(kind_code))
+                if p < 0:
+                    return _BAD, 0, n
+                if kind_code != 22:
+                    kind[n] = EXOTIC
+                    head[5] = 1
         code: Int = 0
         if mask & 0x02:
             if p + 4 > end:
@@ -316,80 +433,73 @@ def scan(
     where: NDArray[np.int64],
     single: NDArray[np.float32],
     single_bits: NDArray[np.uint32],
-) -> tuple[Int, Int]:
-    """(state, position) of a walk over a PublishResponse body.
+) -> tuple[Int, Int, Int]:
+    """(state, position, rows) of a walk over a PublishResponse or RepublishResponse body.
 
-    head: 0 service result, 1 subscription, 2 more, 3 sequence, 4 publish ns, 5 rows,
+    head: 0 service result, 1 subscription, 2 more, 3 sequence, 4 publish ns, 5 exotic scalars,
     6 notifications, 7 status change or -1, 8 first available sequence number, 9 their count.
     ``bits`` is ``value`` and ``single_bits`` is ``single`` seen as integers.
     """
     end = len(b)
     head[7] = -1
     p, type_id = _node_id(b, 0, end)
+    if p < 0 or (type_id != _PUBLISH_RESPONSE and type_id != _REPUBLISH_RESPONSE):
+        return _BAD, 0, 0
+    p = _header(b, p, end, head)
     if p < 0:
-        return _BAD, 0
-    if type_id != _PUBLISH_RESPONSE:
-        return _UNUSUAL, 0
-    state, p = _header(b, p, end, head)
-    if state != _OK:
-        return state, p
-    if p + 8 > end:
-        return _BAD, p
-    head[1] = _u32(b, p)
-    n = max(_i32(b, p + 4), 0)
-    p += 8
-    if n > (end - p) // 4:
-        return _BAD, p
-    head[8] = p
-    head[9] = n
-    p += 4 * n
-    if p + 17 > end:
-        return _BAD, p
-    head[2] = b[p]
-    head[3] = _u32(b, p + 1)
-    head[4] = _ns(_i64(b, p + 5), 0)
-    count = max(_i32(b, p + 13), 0)
+        return _BAD, 0, 0
+    if type_id == _PUBLISH_RESPONSE:
+        if p + 8 > end:
+            return _BAD, p, 0
+        head[1] = _u32(b, p)
+        n = max(_i32(b, p + 4), 0)
+        p += 8
+        if n > (end - p) // 4:
+            return _BAD, p, 0
+        head[8] = p
+        head[9] = n
+        p += 4 * n
+        if p >= end:
+            return _BAD, p, 0
+        head[2] = b[p]
+        p += 1
+    if p + 16 > end:
+        return _BAD, p, 0
+    head[3] = _u32(b, p)
+    head[4] = _ns(_i64(b, p + 4), 0)
+    count = max(_i32(b, p + 12), 0)
     head[6] = count
-    p += 17
+    p += 16
     rows: Int = 0
     for _ in range(count):
         p, type_id = _node_id(b, p, end)
-        if p < 0:
-            return _BAD, 0
-        if type_id < 0:
-            return _UNUSUAL, p
-        if p >= end:
-            return _BAD, p
-        if b[p] != 1:
-            return _UNUSUAL, p
-        if p + 5 > end:
-            return _BAD, p
-        size = _i32(b, p + 1)
-        p += 5
-        if size < 0 or size > end - p:
-            return _BAD, p
-        behind = p + size
-        if type_id == _DATA_CHANGE:
-            if size < 4:
-                return _BAD, p
-            items = _i32(b, p)
-            if items > (size - 4) // _MIN_ROW:
-                return _BAD, p
+        if p < 0 or p >= end:
+            return _BAD, 0, 0
+        encoding = b[p]
+        p += 1
+        if encoding == 0:
+            continue
+        behind = _string_end(b, p, end)
+        if behind < 0 or encoding > 2:
+            return _BAD, p, 0
+        if encoding == 1 and type_id == _DATA_CHANGE:
+            if p + 8 > behind:
+                return _BAD, p, 0
+            items = _i32(b, p + 4)
+            if items > (behind - p - 8) // _MIN_ROW:
+                return _BAD, p, 0
             state, p, rows = _rows(
-                b, p + 4, behind, items, rows, head[4],
+                b, p + 8, behind, items, rows, head[4], head,
                 handle, value, bits, status, time_ns, kind, where, single, single_bits,
             )  # fmt: skip
             if state != _OK:
-                return state, p
-        elif type_id == _STATUS_CHANGE:
-            if size < 4:
-                return _BAD, p
-            head[7] = _u32(b, p)
-        elif type_id != _EVENTS:
-            return _UNUSUAL, p
+                return state, p, 0
+        elif encoding == 1 and type_id == _STATUS_CHANGE:
+            if p + 8 > behind:
+                return _BAD, p, 0
+            head[7] = _u32(b, p + 4)
         p = behind
-    head[5] = rows
-    return _OK, p
+    return _OK, p, rows
 
 
 def warm() -> None:
@@ -399,7 +509,7 @@ def warm() -> None:
 
 
 def decode(body: bytes) -> Notifications:
-    """A PublishResponse body (from its type id on) as columns.
+    """A PublishResponse or RepublishResponse body (from its type id on) as columns.
 
     DecodeError says what does not follow the protocol and where.
     """
@@ -410,17 +520,17 @@ def decode(body: bytes) -> Notifications:
     value, time_ns = np.empty(room, np.float64), np.empty(room, np.int64)
     kind, where = np.empty(room, np.uint8), np.empty(room, np.int64)
     single = np.zeros(1, np.float32)
-    state, at = scan(
+    state, at, rows = scan(
         b, head, handle, value, value.view(np.int64), status, time_ns, kind, where,
         single, single.view(np.uint32),
     )  # fmt: skip
     if state == _BAD:
         raise DecodeError(f"OPC UA: PublishResponse of {len(body)} bytes breaks off near byte {at}")
-    if state == _UNUSUAL:
-        return decode_slowly(body)
     if head[0] & 0x80000000:
         raise DecodeError(f"OPC UA: PublishResponse with service result 0x{head[0]:08X}")
-    n = int(head[5])
+    if head[5] and head[8]:
+        return decode_slowly(body)
+    n = int(rows)
     texts, exact = _specials(body, kind[:n], where)
     first, count = int(head[8]), int(head[9])
     return Notifications(
@@ -445,7 +555,7 @@ def _specials(
 ) -> tuple[list[tuple[int, str]], list[tuple[int, int]]]:
     texts: list[tuple[int, str]] = []
     exact: list[tuple[int, int]] = []
-    for row in np.flatnonzero((kind != NUMBER) & (kind != NULL)).tolist():
+    for row in np.flatnonzero((kind != NUMBER) & (kind < NULL)).tolist():
         at = int(where[row])
         if kind[row] == TEXT:
             (size,) = struct.unpack_from("<i", body, at)

@@ -247,14 +247,12 @@ class Pump:
         """Republish what was sent while we were away; False when the server has forgotten."""
         while subscription.expected:
             try:
-                message = await self._session.client.uaclient.session.republish(
-                    subscription.id, subscription.expected
-                )
+                message = await self._asked_again(subscription, subscription.expected)
             except ua.UaStatusCodeError as error:
                 return error.code not in _GONE
-            if message.SequenceNumber != subscription.expected:
+            if message.sequence != subscription.expected:
                 return True
-            self._take(decode.from_message(message, subscription=subscription.id))
+            self._take(message)
         return True
 
     async def _subscribe(self, limits: Limits) -> None:
@@ -376,7 +374,12 @@ class Pump:
                     raise
                 continue
             self._heard = time.monotonic()
-            self._took(decode.decode(body))
+            try:
+                message = decode.decode(body)
+            except DecodeError as error:
+                # It would come again and again: start anew, with a marked gap.
+                raise SubscriptionGoneError(str(error)) from error
+            self._took(message)
 
     async def _watch(self) -> None:
         limit = max(SILENCE_S, 2.5 * self.settings.publishing_ms / 1000)
@@ -440,24 +443,30 @@ class Pump:
         self._repairs.add(task)
         task.add_done_callback(self._repairs.discard)
 
+    async def _asked_again(self, subscription: Subscription, number: int) -> Notifications:
+        request = ua.RepublishRequest()
+        request.Parameters.SubscriptionId = subscription.id
+        request.Parameters.RetransmitSequenceNumber = number
+        message = decode.decode(await self._session.send(request))
+        return replace(message, subscription=subscription.id)
+
     async def _republish(self, subscription: Subscription, lost: list[int]) -> None:
         """Ask for messages that were skipped; what the server has no more is a gap."""
-        service = self._session.client.uaclient.session
         gone = []
         for number in lost:
             try:
-                message = await service.republish(subscription.id, number)
-            except ua.UaStatusCodeError:
+                message = await self._asked_again(subscription, number)
+            except (ua.UaStatusCodeError, DecodeError):
                 gone.append(number)
                 continue
             except (OSError, TimeoutError, ua.UaError):
                 gone.append(number)
                 break
-            if message.SequenceNumber != number:
+            if message.sequence != number:
                 gone.append(number)
             elif number in subscription.missing:
                 subscription.missing.discard(number)
-                self._store(decode.from_message(message, subscription=subscription.id))
+                self._store(message)
         gone = [n for n in gone if n in subscription.missing]
         subscription.missing.difference_update(lost)
         if gone:

@@ -133,10 +133,11 @@ class LogWriter:
                 if self._last[file.path] <= position:
                     os.close(file.fd)
                     self._open.remove(file)
-            for path, last in list(self._last.items()):
-                if last <= position and path != current:
-                    path.unlink(missing_ok=True)
-                    del self._last[path]
+            done = [p for p, last in self._last.items() if last <= position and p != current]
+            for path in done:
+                del self._last[path]
+        for path in done:  # large files take a while to remove: appends do not wait for it
+            path.unlink(missing_ok=True)
 
     def size(self) -> int:
         """Bytes in all log files."""

@@ -1,7 +1,7 @@
 """SQL over the history with DuckDB: the pruned files and the memory tables as one view.
 
-Rows that stand in two files (a back-fill, a batch sent twice) are resolved only inside the stretches
-of time that files share; everywhere else rows pass through untouched.
+Rows that stand in two files (a back-fill, a batch sent twice) are resolved only inside the
+stretches of time that files share; everywhere else rows pass through untouched.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +44,10 @@ def answer(
         connection.execute("SET enable_external_access=false")
         connection.execute("SET lock_configuration=true")
         try:
-            return connection.execute(statement, list(params)).to_arrow_table()
+            found = connection.sql(statement, params=list(params) or None)
+            if found is None:
+                raise StoreError("SQL: the statement answers no rows; ask with SELECT")
+            return found.to_arrow_table()
         except duckdb.IOException as error:
             if "No files found" in str(error) or "No such file" in str(error):
                 raise FileNotFoundError(str(error)) from error

@@ -101,6 +101,8 @@ class House:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def usage(pids: dict[str, int]) -> dict[str, tuple[float, int]]:

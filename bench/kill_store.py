@@ -85,7 +85,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kill-store-") as name:
         directory = Path(name)
         for kill in range(1, options.kills + 1):
-            acked = kill_once(directory, rng.uniform(0.0, 0.4))
+            acked = kill_once(directory, rng.choice([0.1, 0.5, 2.0]) * rng.random())
             with Historian(directory, read_only=True) as reader:
                 lost += max(acked - count(reader), 0)
             if kill % 10 == 0:

@@ -4,7 +4,7 @@
 
 The plant records what it sends; afterwards every recorded (signal, time, value) is looked up in the
 historian. Processor shares are of one core; plant and broker are reported apart from the brain.
-Baseline of the same run: the raw cost of writing the same rows with DuckDB, row count for row count.
+Baseline of the same run: what a plain DuckDB table needs for the same rows.
 """
 
 import argparse

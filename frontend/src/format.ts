@@ -36,6 +36,10 @@ export function number(value: number | null | undefined, digits = 3): string {
   });
 }
 
+/** A number with its unit; "1" is the unit of plain numbers and is not shown. */
+export const withUnit = (text: string, unit: string | undefined): string =>
+  unit && unit !== "1" && text !== "–" ? `${text} ${unit}` : text;
+
 export const whole = (value: number | null | undefined): string =>
   value === null || value === undefined || !Number.isFinite(value) ? "–" : number(Math.round(value));
 export const percent = (value: number | null | undefined, digits = 0): string =>

@@ -44,8 +44,10 @@ def _schema() -> dict[str, Any]:
 
     values = [
         ("int_value", 10, _F.TYPE_UINT32, False, ""), ("long_value", 11, _F.TYPE_UINT64, False, ""),
-        ("float_value", 12, _F.TYPE_FLOAT, False, ""), ("double_value", 13, _F.TYPE_DOUBLE, False, ""),
-        ("boolean_value", 14, _F.TYPE_BOOL, False, ""), ("string_value", 15, _F.TYPE_STRING, False, ""),
+        ("float_value", 12, _F.TYPE_FLOAT, False, ""),
+        ("double_value", 13, _F.TYPE_DOUBLE, False, ""),
+        ("boolean_value", 14, _F.TYPE_BOOL, False, ""),
+        ("string_value", 15, _F.TYPE_STRING, False, ""),
     ]  # fmt: skip
     message(
         "PropertyValue",
@@ -54,7 +56,8 @@ def _schema() -> dict[str, Any]:
     )  # fmt: skip
     message(
         "PropertySet",
-        ("keys", 1, _F.TYPE_STRING, True, ""), ("values", 2, _F.TYPE_MESSAGE, True, ".t.PropertyValue"),
+        ("keys", 1, _F.TYPE_STRING, True, ""),
+        ("values", 2, _F.TYPE_MESSAGE, True, ".t.PropertyValue"),
     )  # fmt: skip
     message("Cell", ("float_value", 3, _F.TYPE_FLOAT, False, ""))
     message("Row", ("elements", 1, _F.TYPE_MESSAGE, True, ".t.Cell"))
@@ -73,7 +76,8 @@ def _schema() -> dict[str, Any]:
     )  # fmt: skip
     message(
         "Payload",
-        ("timestamp", 1, _F.TYPE_UINT64, False, ""), ("metrics", 2, _F.TYPE_MESSAGE, True, ".t.Metric"),
+        ("timestamp", 1, _F.TYPE_UINT64, False, ""),
+        ("metrics", 2, _F.TYPE_MESSAGE, True, ".t.Metric"),
         ("seq", 3, _F.TYPE_UINT64, False, ""),
     )  # fmt: skip
     pool = descriptor_pool.DescriptorPool()
@@ -308,7 +312,7 @@ async def collecting(tmp_path: Path, port: int, kept: Kept) -> AsyncIterator[Ing
 
 async def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 

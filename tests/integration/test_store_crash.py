@@ -76,7 +76,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     rng = random.Random(11)
     acked = 0
     for _ in range(3):
-        acked = run_and_kill(tmp_path, rng.uniform(0.05, 0.7))
+        acked = run_and_kill(tmp_path, rng.uniform(0.1, 1.2))
         with Historian(tmp_path, read_only=True) as reader:
             check(reader, acked)
     with Historian(tmp_path, settings=HistorianSettings(seal_rows=2000)) as history:

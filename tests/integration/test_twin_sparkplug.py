@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.config import built_in
 from workshop_brain.errors import ConfigError
+from workshop_brain.model.curve import Curve
 from workshop_brain.twin import sparkplug_wire as wire
 from workshop_brain.twin.broker import (
     find_mosquitto,
@@ -206,7 +207,7 @@ async def running(edge: Edge) -> AsyncIterator[None]:
             assert task.cancelled(), task.exception()
 
 
-async def until(fact: Callable[[], bool], seconds: float = 8.0) -> None:
+async def until(fact: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not fact():  # noqa: ASYNC110  the fact is another party's message
             await asyncio.sleep(0.02)
@@ -322,21 +323,35 @@ async def test_a_killed_broker_loses_nothing(sim: PlantSim, broker: Broker) -> N
 async def test_curves_come_with_their_serial(sim: PlantSim, broker: Broker) -> None:
     host, edge = Host(broker.port), Edge(sim, broker.port, host="")
     await host.connect()
+    device = edge.row.devices[0]
+    assert has_curves(sim.devices[device])
+    angle, torque = np.linspace(0, 400, 200, dtype=np.float32), np.ones(200, np.float32)
+    curve = Curve(
+        serial="T-77",
+        station=sim.devices[device].path,
+        program="tightening",
+        step=1,
+        time_ns=MONDAY_NS + 5 * NS_PER_S,
+        channels={"angle_deg": angle, "torque_nm": torque},
+    )
 
     def curves() -> list[wire.Metric]:
         rows = [m for _, p in host.of("DDATA") for m in p.metrics]
         return [m for m in rows if isinstance(m.value, wire.DataSet)]
 
+    edge.node.send_curve(device, curve)  # before the birth: kept, then sent as historical
     async with running(edge):
-        await until(lambda: bool(curves()), 15.0)
+        await until(lambda: bool(curves()))
+        edge.node.send_curve(device, curve)
+        await until(lambda: any(not m.historical for m in curves()))
     await host.leave()
-    assert any(has_curves(sim.devices[d]) for d in edge.row.devices)
-    curve = curves()[0]
-    assert isinstance(curve.value, wire.DataSet)
-    assert len(curve.value.columns) == 2
-    assert len(curve.value.rows) == 200
-    assert curve.properties["serial"]
-    assert curve.properties["program"] in ("tightening", "pressing", "measuring", "sealing")
+    got = next(m for m in curves() if m.properties["serial"] == "T-77")
+    assert got.historical
+    assert (got.properties["program"], got.properties["step"]) == ("tightening", 1)
+    assert got.time_ms == curve.time_ns // NS_PER_MS
+    assert isinstance(got.value, wire.DataSet)
+    assert got.value.columns == ("angle_deg", "torque_nm")
+    assert np.array_equal(np.array(got.value.rows, np.float32), np.column_stack((angle, torque)))
 
 
 async def test_without_a_host_in_sight_data_flows_after_a_moment(

@@ -24,7 +24,7 @@ from workshop_brain.twin.experiment import DEFAULT_START_NS
 from workshop_brain.twin.sim import Field, PlantSim
 from workshop_brain.units import NS_PER_S
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 REASONS_OF = {
     UnitState.EXECUTE: {StopReason.NONE},
     UnitState.SUSPENDED: {StopReason.STARVED, StopReason.BLOCKED},
@@ -62,7 +62,7 @@ def commands() -> st.SearchStrategy[Command]:
 
 
 def script() -> st.SearchStrategy[list[tuple[int, Command]]]:
-    return st.lists(st.tuples(st.integers(1, 3600), commands()), max_size=12)
+    return st.lists(st.tuples(st.integers(1, 1200), commands()), max_size=6)
 
 
 def play(sim: PlantSim, steps: list[tuple[int, Command]], *, slices: int = 1) -> None:

@@ -81,14 +81,16 @@ def test_layout_of_the_reference_line() -> None:
     [
         (0, False, True, "starved"),
         (5, True, False, "blocked"),
-        (3, True, True, "ok"),
+        (0, True, False, "ok"),
+        (3, False, True, "ok"),
+        (math.nan, True, False, "blocked"),
         (2, False, False, "ok"),
     ],
 )
 def test_link_state_needs_flag_and_level(
     level: float, blocked: bool, starved: bool, state: str
 ) -> None:
-    assert link_state(level=level, capacity=5, blocked=blocked, starved=starved) == state
+    assert link_state(level=level, blocked=blocked, starved=starved) == state
 
 
 def test_rise_counts_across_a_reset_and_misses_nothing_missing() -> None:

@@ -70,7 +70,7 @@ export interface ImportAnswer { accepted: number | string[]; errors: RowError[] 
 
 export interface Bar {
   op: string; request: string; product: string; family: string; machine: string;
-  start_ms: number; end_ms: number; setup_start_ms: number | null; status: string; late_s: number | null;
+  start_ms: number; end_ms: number; setup_start_ms: number | null; setup_end_ms?: number | null; status: string; late_s: number | null;
 }
 export interface Actual { op: string; machine: string; start_ms: number; end_ms: number | null; state: string }
 export interface Ghost { op: string; machine: string; start_ms: number; end_ms: number }

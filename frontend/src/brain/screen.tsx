@@ -10,7 +10,7 @@ import { decisionClass, decisionStateText, levelText, triggerText } from "../sch
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { type AutonomyView, LineControls } from "./autonomy";
 
-const SHOWN = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups"];
+const SHOWN = ["weighted_tardiness_s", "late_orders", "throughput_per_h"];
 
 /** What a decision promised for one KPI, and by how much that was better or worse than before. */
 function Forecast({ decision, name }: { decision: Decision; name: string }): JSX.Element {
@@ -93,7 +93,7 @@ function Facts({ title, facts }: { title: string; facts: Record<string, unknown>
   return (
     <Panel title={title}>
       <dl class="facts">
-        {Object.entries(facts).filter(([, value]) => typeof value !== "object" || Array.isArray(value)).map(([name, value]) => (
+        {Object.entries(facts).filter(([, value]) => typeof value !== "object" || (Array.isArray(value) && value.length > 0)).map(([name, value]) => (
           <div key={name}><dt>{named("fact", name, name.replaceAll("_", " "))}</dt><dd>{shown(value)}</dd></div>
         ))}
       </dl>

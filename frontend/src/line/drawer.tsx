@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { plantMs } from "../api/live";
 import type { Curve, LiveValue, Station } from "../api/types";
-import { clock, duration, number, whole } from "../format";
+import { clock, duration, number, whole, withUnit } from "../format";
 import { named, t } from "../i18n";
 import { adjust, href } from "../router";
 import { condition, reasonText, stateText } from "../state/condition";
@@ -55,7 +55,7 @@ function Signals({ path }: { path: string }): JSX.Element {
           {(data ?? []).map((row) => (
             <tr key={row.path} class={row.stale ? "hatched" : ""}>
               <th scope="row"><a href={href("trend", { s: row.path })}>{tail(row.path)}</a></th>
-              <td class="num">{row.text ?? number(row.value, 5)} {units.get(row.path)}</td>
+              <td class="num">{row.text ?? withUnit(number(row.value, 5), units.get(row.path))}</td>
             </tr>
           ))}
         </tbody>
@@ -81,7 +81,7 @@ export function Drawer({ station }: { station: Station }): JSX.Element {
         <div><dt>{t("line.state")}</dt><dd>{stateText(station.state)}</dd></div>
         <div><dt>{t("line.reason")}</dt><dd>{reasonText(station.reason)}</dd></div>
         <div><dt>{t("line.since")}</dt><dd>{duration(since)}</dd></div>
-        <div><dt>{t("line.cycle")}</dt><dd>{number(station.cycle_s)} s</dd></div>
+        <div><dt>{t("line.cycle")}</dt><dd>{withUnit(number(station.cycle_s), "s")}</dd></div>
         <div><dt>{t("line.serial")}</dt><dd>{station.serial || "–"}</dd></div>
         <div><dt>{t("line.job")}</dt><dd>{station.job ? <a href={href("schedule", { op: station.job })}>{station.job}</a> : "–"}</dd></div>
         <div><dt>{t("line.processed")}</dt><dd>{whole(station.processed)}</dd></div>

@@ -2,7 +2,7 @@ import type { JSX } from "preact";
 import { useMemo } from "preact/hooks";
 import { stale } from "../api/live";
 import type { LineLink, LineView, Station } from "../api/types";
-import { number, percent, whole } from "../format";
+import { number, percent, whole, withUnit } from "../format";
 import { named, nameOf, t } from "../i18n";
 import { adjust, href, route } from "../router";
 import { condition, type Condition, conditionText, isAbnormal, reasonText } from "../state/condition";
@@ -111,7 +111,7 @@ function Head({ view }: { view: LineView }): JSX.Element {
   return (
     <dl class="strip">
       <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
-        <dd>{number(view.takt_s)} s <small>{t("kpi.goal", { s: number(view.takt_goal_s) })}</small></dd></div>
+        <dd>{withUnit(number(view.takt_s), "s")} <small>{t("kpi.goal", { s: number(view.takt_goal_s) })}</small></dd></div>
       <div><dt>{t("kpi.today")}</dt><dd>{whole(view.output.today)}</dd></div>
       <div><dt>{t("kpi.hour")}</dt><dd>{whole(view.output.hour)}</dd></div>
       <div class="wide"><dt>{t("kpi.bottleneck")}</dt>

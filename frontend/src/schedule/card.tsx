@@ -7,9 +7,10 @@ import { clock, dayTime, duration, number, percent } from "../format";
 import { named, t } from "../i18n";
 import { may } from "../state/session";
 import { Problem, Scroll } from "../ui/parts";
-import { better, candidateText, decisionClass, decisionStateText, levelText, messageText, move, triggerText } from "./words";
+import { better, candidateText, isNotable, decisionClass, decisionStateText, levelText, messageText, move, triggerText } from "./words";
 
 const SHOWN = 40;
+const COMPARED = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups"];
 
 export const kpiText = (name: string, value: number): string =>
   name.endsWith("_s") ? duration(value) : number(value);
@@ -24,12 +25,13 @@ export function Delta({ name, value }: { name: string; value: number }): JSX.Ele
 }
 
 function Effect({ effect }: { effect: Record<string, number> }): JSX.Element {
-  const rows = Object.entries(effect).filter(([, value]) => typeof value === "number");
+  const rows = Object.entries(effect).filter(([name, value]) => name !== "objective" && better(name, value) !== null);
   return (
     <dl class="effect">
       {rows.map(([name, value]) => (
         <div key={name}><dt>{named("kpiname", name)}</dt><dd><Delta name={name} value={value} /></dd></div>
       ))}
+      {rows.length === 0 && <div><dt>{t("card.same")}</dt></div>}
     </dl>
   );
 }
@@ -37,7 +39,7 @@ function Effect({ effect }: { effect: Record<string, number> }): JSX.Element {
 function Alternatives({ decision }: { decision: Decision }): JSX.Element | null {
   const chosen = decision.candidates[decision.chosen];
   if (!chosen || decision.candidates.length < 2) return null;
-  const names = Object.keys(chosen.kpis).slice(0, 4);
+  const names = COMPARED.filter((name) => name in chosen.kpis);
   const line = (candidate: Candidate, i: number): JSX.Element => (
     <tr key={`${candidate.name}${i}`} class={i === decision.chosen ? "chosen" : ""}>
       <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidate.text ?? candidateText(candidate.name)}</th>
@@ -59,8 +61,9 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
 }
 
 function Changes({ decision }: { decision: Decision }): JSX.Element {
-  const moves = decision.changes.slice(0, SHOWN).map(move);
-  const n = Math.max(decision.moved ?? 0, decision.changes.length);
+  const notable = decision.changes.map(move).filter(isNotable);
+  const moves = notable.slice(0, SHOWN);
+  const n = notable.length;
   return (
     <>
       <h3>{t("card.changes", { n })}</h3>

@@ -143,7 +143,7 @@ export class GanttPainter {
     if (bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms) {
       const s = this.x(bar.setup_start_ms, picture);
       pen.fillStyle = ink.setup;
-      pen.fillRect(s, y + h / 2, x - s, 1);
+      pen.fillRect(s, y + h / 2, this.x(bar.setup_end_ms ?? bar.start_ms, picture) - s, 1);
     }
     if (late || picture.moved.has(bar.op)) {
       pen.fillStyle = ink.held;
@@ -159,8 +159,9 @@ export class GanttPainter {
       pen.strokeStyle = ink.setup;
       pen.lineWidth = 1;
       pen.fillStyle = hatch(pen, ink.setup);
-      pen.fillRect(s, y + 2, x - s, h - 4);
-      pen.strokeRect(s + 0.5, y + 2.5, x - s - 1, h - 5);
+      const w = this.x(bar.setup_end_ms ?? bar.start_ms, picture) - s;
+      pen.fillRect(s, y + 2, w, h - 4);
+      pen.strokeRect(s + 0.5, y + 2.5, w - 1, h - 5);
     }
     const late = bar.late_s !== null && bar.late_s > 0;
     pen.fillStyle = this.fillOf(bar, picture.mode, late);

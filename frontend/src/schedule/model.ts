@@ -18,6 +18,8 @@ function group<T extends { machine: string }>(items: readonly T[], key: (item: T
   return map;
 }
 
+/** A shorter shift is not worth a look. */
+export const NOTABLE_MS = 60_000;
 const HELD = new Set(["quality_stop", "operator_absent"]);
 
 /** Condition of a unit: what the planner holds against it, else its live state. */
@@ -29,11 +31,20 @@ function conditionOf(said: string | number, live: number | undefined): Condition
   return (STATES as readonly string[]).includes(name) ? condition(name) : "unknown";
 }
 
+/** Ghosts that stand clearly elsewhere than the bar of the same operation. */
+function elsewhere(view: ScheduleView): Ghost[] {
+  const now = new Map(view.bars.map((bar) => [bar.op, bar]));
+  return view.ghost.filter((ghost) => {
+    const bar = now.get(ghost.op);
+    return !bar || bar.machine !== ghost.machine || Math.abs(bar.start_ms - ghost.start_ms) >= NOTABLE_MS;
+  });
+}
+
 /** Rows in the plant's order, each with what belongs to it. */
 export function rowsOf(view: ScheduleView, stateOf: (path: string) => number | undefined = () => undefined): Row[] {
   const bars = group(view.bars, (bar) => bar.start_ms);
   const actual = group(view.actual, (bar) => bar.start_ms);
-  const ghost = group(view.ghost, (bar) => bar.start_ms);
+  const ghost = group(elsewhere(view), (bar) => bar.start_ms);
   const closed = group(view.closed, (gap) => gap.start_ms);
   let center = "";
   return view.machines.map((machine) => {

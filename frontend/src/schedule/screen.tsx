@@ -12,13 +12,14 @@ import { LineControls } from "../brain/autonomy";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { DecisionCard, kpiText } from "./card";
 import { Gantt } from "./gantt";
-import { decisionClass, decisionStateText, messageText, move, triggerText } from "./words";
+import { decisionClass, decisionStateText, isNotable, messageText, move, triggerText } from "./words";
 
 const MODES = ["plain", "family", "late"] as const;
 const TABLE = 300;
+const KPIS = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups", "setup_s", "makespan_s"];
 
 function Kpis({ view }: { view: ScheduleView }): JSX.Element {
-  const rows = Object.entries(view.kpis).filter(([, value]) => typeof value === "number").slice(0, 7);
+  const rows = KPIS.filter((name) => typeof view.kpis[name] === "number").map((name) => [name, view.kpis[name] ?? 0] as const);
   return (
     <dl class="strip">
       {rows.map(([name, value]) => <div key={name}><dt>{named("kpiname", name)}</dt><dd>{kpiText(name, value)}</dd></div>)}
@@ -121,7 +122,7 @@ function Table({ view, row }: { view: ScheduleView; row: string | null }): JSX.E
                 <td>{tail(bar.machine)}</td>
                 <th scope="row"><button type="button" class="linklike" onClick={() => adjust({ op: bar.op })}>{bar.op}</button></th>
                 <td>{productName(bar.product)}</td><td>{dayTime(bar.start_ms)}</td><td>{dayTime(bar.end_ms)}</td>
-                <td>{bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms ? duration((bar.start_ms - bar.setup_start_ms) / 1000) : ""}</td>
+                <td>{bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms ? duration(((bar.setup_end_ms ?? bar.start_ms) - bar.setup_start_ms) / 1000) : ""}</td>
                 <td class={bar.late_s && bar.late_s > 0 ? "late" : ""}>{bar.late_s && bar.late_s > 0 ? duration(bar.late_s) : ""}</td>
               </tr>
             ))}
@@ -172,7 +173,7 @@ export function ScheduleScreen(): JSX.Element {
   const bar = view?.bars.find((row) => row.op === op) ?? null;
   const waiting = decision?.state.startsWith("waiting") === true;
   const movedKey = waiting ? decision.id : "";
-  const moved = useMemo(() => new Set(movedKey && decision ? decision.changes.map((change) => move(change).op) : []), [movedKey]);
+  const moved = useMemo(() => new Set(movedKey && decision ? decision.changes.map(move).filter(isNotable).map((row) => row.op) : []), [movedKey, decision?.changes.length]);
   const again = (): void => {
     reload();
     decisions.reload();

@@ -50,6 +50,10 @@ export function move(change: Change): Move {
   };
 }
 
+/** Whether people should look at a move: another machine, or a minute or more. */
+export const isNotable = (row: Move): boolean =>
+  (row.from !== "" && row.from !== row.to) || !Number.isFinite(row.shift) || Math.abs(row.shift) >= 60;
+
 /** Name of a candidate plan; numbered ones (`redispatch_2`) share one name. */
 export function candidateText(name: string): string {
   const numbered = /^(.*)_(\d+)$/.exec(name);

@@ -8,7 +8,7 @@ import type { WallDevice } from "./layout";
 const KIND_CODES: Record<string, number> = { gauge: 0, counter: 1, state: 2, flag: 3, text: 4 };
 
 /** What the frames have taught this page; kept while the reader walks through other screens. */
-export interface Feed { epoch: number; bands: Bands; devices: WallDevice[]; owner: Int32Array }
+export interface Feed { epoch: number; bands: Bands; devices: WallDevice[] }
 
 export const feed = signal<Feed | null>(null);
 /** State code per unit, in the order of `units`; a new array only when one has changed. */
@@ -34,7 +34,7 @@ function build(): Feed | null {
     .filter((device) => device.signals.length > 0);
   for (const device of devices) if (!zones.has(device.zone)) zones.set(device.zone, zones.size);
   devices.sort((a, b) => (zones.get(a.zone) ?? 0) - (zones.get(b.zone) ?? 0) || a.unit - b.unit);
-  return { epoch: now.epoch, bands: new Bands(now.path.length, kinds), devices, owner };
+  return { epoch: now.epoch, bands: new Bands(now.path.length, kinds, owner), devices };
 }
 
 effect(() => {
@@ -50,6 +50,6 @@ function states(frame: WallFrame): void {
 
 live.onWall((frame) => {
   const now = feed.peek();
-  if (now && frame.epoch === now.epoch) now.bands.learn(frame.values);
+  if (now && frame.epoch === now.epoch) now.bands.learn(frame.values, frame.states);
   states(frame);
 });

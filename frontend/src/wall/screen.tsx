@@ -4,7 +4,7 @@ import { get } from "../api/client";
 import { dequantise, STALE } from "../api/frames";
 import { live, stale } from "../api/live";
 import type { Decision, Health, LineView, LiveValue } from "../api/types";
-import { number, percent, whole } from "../format";
+import { number, percent, whole, withUnit } from "../format";
 import { named, t } from "../i18n";
 import { adjust, go, href, route } from "../router";
 import { condition, conditionText, isAbnormal } from "../state/condition";
@@ -39,8 +39,8 @@ function reading(now: Feed, signal: number): { text: string; state: string } {
   const z = now.bands.z(signal);
   const state = Number.isNaN(z)
     ? t("wall.learning")
-    : Math.abs(z) < 3 ? t("wall.normal") : t(z > 0 ? "wall.above" : "wall.below", { z: Math.abs(z).toFixed(1) });
-  return { text: `${number(value)} ${table.unit[signal] ?? ""}`.trim(), state };
+    : Math.abs(z) < 3 ? t("wall.normal") : t(z > 0 ? "wall.above" : "wall.below", { z: Math.abs(z) > 10 ? "> 10" : Math.abs(z).toFixed(1) });
+  return { text: withUnit(number(value), table.unit[signal]), state };
 }
 
 function Tip({ now, spot, width }: { now: Feed; spot: Spot; width: number }): JSX.Element {
@@ -63,7 +63,7 @@ function Tip({ now, spot, width }: { now: Feed; spot: Spot; width: number }): JS
   }, [path]);
   const { text, state } = reading(now, spot.signal);
   const unit = tags.value?.unit[spot.signal] ?? "";
-  const value = exact?.text ?? (exact && exact.value !== null ? `${number(exact.value, 5)} ${unit}` : text);
+  const value = exact?.text ?? (exact && exact.value !== null ? `${withUnit(number(exact.value, 5), unit)}` : text);
   const style = { left: `${Math.min(spot.x + 14, width - 250)}px`, top: `${spot.y + 16}px` };
   return (
     <div class="tip" style={style}>
@@ -267,7 +267,7 @@ function Strip(): JSX.Element {
       <div><dt>{t("kpi.today")}</dt><dd>{whole(view?.output.today)}</dd></div>
       <div><dt>{t("kpi.hour")}</dt><dd>{whole(view?.output.hour)}</dd></div>
       <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
-        <dd>{number(view?.takt_s)} s <small>{t("kpi.goal", { s: number(view?.takt_goal_s) })}</small></dd></div>
+        <dd>{withUnit(number(view?.takt_s), "s")} <small>{t("kpi.goal", { s: number(view?.takt_goal_s) })}</small></dd></div>
       <div><dt>{t("kpi.oee")}</dt><dd>{percent(kpi?.units?.[0]?.oee_index ?? kpi?.oee_index)}</dd></div>
       <div><dt>{t("kpi.fpy")}</dt><dd>{percent(kpi?.first_pass_yield ?? kpi?.units?.[0]?.quality_ratio, 1)}</dd></div>
       <div><dt>{t("kpi.bottleneck")}</dt>

@@ -11,6 +11,7 @@ from workshop_brain.autonomy.state import LoopState, Planned, PlanRef
 from workshop_brain.model.decision import Message
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant
+from workshop_brain.schedule.objective import setups_of
 from workshop_brain.schedule.plan import Plan, carry
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
@@ -34,7 +35,7 @@ def schedule(
 ) -> dict[str, Any]:
     """The answer of ``GET schedule``."""
     jobs = shown.jobs if shown is not None else ()
-    setups = _setup_starts(known)
+    setups = _setups(known)
     late = _late_s(plant, state, shown, requests, orders)
     end_ns = max((p.order.end_ns for p in jobs), default=now_ns + NS_PER_DAY)
     return {
@@ -65,26 +66,33 @@ def schedule(
     }
 
 
-def _setup_starts(known: Known | None) -> dict[str, int]:
-    """Instant at which the changeover before an operation begins, ns."""
+def _setups(known: Known | None) -> dict[str, tuple[int, int]]:
+    """Begin and end of the changeover before an operation, ns; the unit may then wait for parts."""
     if known is None:
         return {}
     problem, plan = known.problem, known.plan
+    ticks = setups_of(problem, plan)
     return {
-        id: problem.time_ns(int(plan.setup_start[o]))
+        id: (
+            problem.time_ns(int(plan.setup_start[o])),
+            problem.time_ns(int(min(plan.setup_start[o] + ticks[o], plan.start[o]))),
+        )
         for o, id in enumerate(problem.op_ids)
-        if plan.machine[o] >= 0 and 0 <= plan.setup_start[o] < plan.start[o]
+        if plan.machine[o] >= 0 and ticks[o] > 0 and 0 <= plan.setup_start[o] < plan.start[o]
     }
 
 
 def _bar(
-    planned: Planned, state: LoopState, setups: Mapping[str, int], late: Mapping[str, float]
+    planned: Planned,
+    state: LoopState,
+    setups: Mapping[str, tuple[int, int]],
+    late: Mapping[str, float],
 ) -> dict[str, Any]:
     order = planned.order
     response = state.response(order.work_center, order.id)
     status = response.state.value if response is not None else JobState.PLANNED.value
     lateness = [late[r] for r, _ in order.requests if r in late]
-    setup_ns = setups.get(order.id, order.start_ns)
+    setup_ns, setup_end_ns = setups.get(order.id, (order.start_ns, order.start_ns))
     return {
         "op": order.id,
         "request": order.requests[0][0] if order.requests else "",
@@ -96,6 +104,7 @@ def _bar(
         "start_ms": order.start_ns / NS_PER_MS,
         "end_ms": order.end_ns / NS_PER_MS,
         "setup_start_ms": setup_ns / NS_PER_MS,
+        "setup_end_ms": setup_end_ns / NS_PER_MS,
         "status": status,
         "late_s": max(lateness, default=0.0),
     }

@@ -275,7 +275,6 @@ class Watch:
             "capacity": _number(capacity),
             "state": link_state(
                 level=level,
-                capacity=capacity,
                 blocked=bool(self.units.blocked[source.row]),
                 starved=bool(self.units.starved[target.row]),
             ),
@@ -315,9 +314,12 @@ class Watch:
         local = datetime.fromtimestamp(plant_ns // NS_PER_S, UTC).astimezone(zone)
         return int(local.replace(hour=0, minute=0, second=0).timestamp()) * NS_PER_S
 
-    def window(self, from_ns: int, to_ns: int) -> tuple[Intervals, NDArray[np.int64]]:
-        """State intervals of all units and their time classes over a window of plant time."""
-        found = self.log.intervals(len(self.units), from_ns, to_ns)
+    def window(
+        self, from_ns: int, to_ns: int, rows: Sequence[int]
+    ) -> tuple[Intervals, NDArray[np.int64]]:
+        """State intervals of some units and their time classes over a window of plant time."""
+        only = np.array(rows, np.int32)
+        found = self.log.intervals(len(self.units), from_ns, to_ns, only=only)
         return found, time_by_class(found, len(self.units))
 
     def bottleneck(self, id: str, plant_ns: int) -> Guess | None:
@@ -330,7 +332,7 @@ class Watch:
         if self._started_ns:
             from_ns = max(from_ns, self._started_ns)
         rows = np.array([line.stations[k].row for k in line.main], np.int32)
-        found, by_class = self.window(from_ns, plant_ns)
+        found, by_class = self.window(from_ns, plant_ns, rows.tolist())
         result = guess(found, by_class, rows) if len(found) else None
         self._guesses[id] = (plant_ns, result)
         return result
@@ -361,7 +363,8 @@ class Watch:
         from_ns = plant_ns - round(hours * NS_PER_H)
         if self._started_ns:
             from_ns = max(from_ns, self._started_ns)
-        _, by_class = self.window(from_ns, max(plant_ns, from_ns + 1))
+        known = [row for u in center.units if (row := self.units.rows.get(u.path)) is not None]
+        _, by_class = self.window(from_ns, max(plant_ns, from_ns + 1), known)
         units = []
         for unit in center.units:
             row = self.units.rows.get(unit.path)

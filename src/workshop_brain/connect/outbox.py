@@ -373,6 +373,7 @@ class Outbox:
                 group.create_task(self._supply(writer))
         except* (OSError, asyncio.IncompleteReadError, DecodeError, SourceError) as errors:
             log.info("hand-over to the brain is interrupted: %s", errors.exceptions[0])
+            cancelled()
         finally:
             self.connected = self._live = False
             self._writer = None
@@ -503,6 +504,13 @@ class Outbox:
             writer.write(holes.apply(kind, body))
             await writer.drain()
         return end
+
+
+def cancelled() -> None:
+    """Go on with a cancellation that came together with an error: a TaskGroup tells the error."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _joined(parts: list[Samples]) -> Samples:

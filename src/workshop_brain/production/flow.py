@@ -141,16 +141,17 @@ def _links(
     return tuple(out)
 
 
-def link_state(*, level: float, capacity: float, blocked: bool, starved: bool) -> str:
-    """``starved``, ``blocked`` or ``ok`` of a buffer, from both neighbours and its level.
+def link_state(*, level: float, blocked: bool, starved: bool) -> str:
+    """``blocked``, ``starved`` or ``ok`` of a buffer, from its level and both neighbours.
 
-    ``blocked`` is the flag of the device before, ``starved`` of the one after. A buffer that is
-    full cannot starve its target, an empty one cannot block its source.
+    ``blocked`` is the flag of the device before, ``starved`` of the one after. An empty buffer
+    cannot block its source (something else does), a filled one cannot starve its target. The flags
+    count, not the capacity: that is only the display range of the level.
     """
+    if blocked and not level <= 0:
+        return "blocked"
     if starved and not level > 0:
         return "starved"
-    if blocked and not (capacity > 0 and level < capacity):
-        return "blocked"
     return "ok"
 
 

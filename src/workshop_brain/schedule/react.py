@@ -246,7 +246,8 @@ def _change(problem: Problem, plan: Plan, event: Event, t: int) -> tuple[Problem
     if event.kind is EventKind.LATE_MATERIAL:
         job = _index(problem.job, event.path, event)
         release = problem.op_release.copy()
-        release[_served(problem, job) & (problem.op_status == OpStatus.FREE)] = until
+        waiting = (problem.op_status == OpStatus.FREE) | (problem.op_status == OpStatus.LOCKED)
+        release[_served(problem, job) & waiting] = until
         late = problem.with_(op_release=np.maximum(release, problem.op_release))
         return late, plan
     if event.kind is EventKind.LATE_FINISH:

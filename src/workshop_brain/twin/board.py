@@ -149,9 +149,10 @@ class Board:
 
     def is_stuck(self, unit: WorkUnit) -> bool:
         """Whether a unit stands without a job that it could start, queued ones included."""
-        return self.running(unit.path) is None and int(
-            self.sim.state[self._device[unit.path]]
-        ) in (UnitState.IDLE, UnitState.SUSPENDED)
+        return self.running(unit.path) is None and int(self.sim.state[self._device[unit.path]]) in (
+            UnitState.IDLE,
+            UnitState.SUSPENDED,
+        )
 
     def running(self, path: str) -> JobOrder | None:
         """The job that a unit works on (for a line: that it launches); None for none."""

@@ -11,8 +11,6 @@ material lot. The factors have mean one over a tool life, so the cited MTBF and 
 
 import math
 
-import numpy as np
-
 from workshop_brain.kernel import kernel
 from workshop_brain.model.state import StopReason, UnitMode, UnitState
 from workshop_brain.twin import draws
@@ -52,14 +50,25 @@ from workshop_brain.twin.world import (
     World,
 )
 
-S_EXECUTE, S_SUSPENDED, S_HELD = int(UnitState.EXECUTE), int(UnitState.SUSPENDED), int(UnitState.HELD)  # fmt: skip
-S_ABORTED, S_IDLE, S_STOPPED = int(UnitState.ABORTED), int(UnitState.IDLE), int(UnitState.STOPPED)
-R_NONE, R_STARVED, R_BLOCKED = int(StopReason.NONE), int(StopReason.STARVED), int(StopReason.BLOCKED)  # fmt: skip
-R_SETUP, R_BREAKDOWN, R_MICRO = int(StopReason.SETUP), int(StopReason.BREAKDOWN), int(StopReason.MICRO_STOP)  # fmt: skip
-R_TOOL, R_OPERATOR = int(StopReason.TOOL_CHANGE), int(StopReason.NO_OPERATOR)
-R_PLANNED, R_NO_JOB = int(StopReason.PLANNED_STOP), int(StopReason.NO_JOB)
+S_EXECUTE = int(UnitState.EXECUTE)
+S_SUSPENDED = int(UnitState.SUSPENDED)
+S_HELD = int(UnitState.HELD)
+S_ABORTED = int(UnitState.ABORTED)
+S_IDLE = int(UnitState.IDLE)
+S_STOPPED = int(UnitState.STOPPED)
+R_NONE = int(StopReason.NONE)
+R_STARVED = int(StopReason.STARVED)
+R_BLOCKED = int(StopReason.BLOCKED)
+R_SETUP = int(StopReason.SETUP)
+R_BREAKDOWN = int(StopReason.BREAKDOWN)
+R_MICRO = int(StopReason.MICRO_STOP)
+R_TOOL = int(StopReason.TOOL_CHANGE)
+R_OPERATOR = int(StopReason.NO_OPERATOR)
+R_PLANNED = int(StopReason.PLANNED_STOP)
+R_NO_JOB = int(StopReason.NO_JOB)
 M_PRODUCTION, M_MAINTENANCE = int(UnitMode.PRODUCTION), int(UnitMode.MAINTENANCE)
-F_STATE, F_MODE, F_BLOCKED, F_STARVED, F_PROCESSED, F_DEFECTIVE, F_REASON, F_INFEED, F_JOB, F_SERIAL = range(10)  # fmt: skip
+F_STATE, F_MODE, F_BLOCKED, F_STARVED, F_PROCESSED = range(5)
+F_DEFECTIVE, F_REASON, F_INFEED, F_JOB, F_SERIAL = range(5, 10)
 C_WEAR, C_LOT, C_TEMPERATURE, C_NOISE = 1, 2, 3, 4
 LINE_KLASS, MIRROR_KLASS, PLAIN_KLASS = 2, 1, 0
 MS = 1_000_000
@@ -242,9 +251,7 @@ def show(w: World, s: int) -> None:
 def _follow(w: World, d: int, state: int, reason: int) -> None:
     """A device that serves a station waits from outside while its station is held or down."""
     klass = w.dv[d].klass
-    if klass == LINE_KLASS:
-        _set_device(w, d, state, reason)
-    elif state == S_EXECUTE or state == S_IDLE or state == S_STOPPED:
+    if klass == LINE_KLASS or state in (S_EXECUTE, S_IDLE, S_STOPPED):
         _set_device(w, d, state, reason)
     elif state == S_SUSPENDED:
         _set_device(w, d, S_SUSPENDED, reason)
@@ -428,9 +435,8 @@ def _take(w: World, s: int) -> bool:
     if r.job < 0 and not _pick(w, s):
         return False
     j = w.jb[r.job]
-    if r.family != j.family:
-        if _begin_setup(w, s, j.family):
-            return False
+    if r.family != j.family and _begin_setup(w, s, j.family):
+        return False
     if r.output < 0:
         if r.kind == JOB:
             j.launched += 1
@@ -829,10 +835,7 @@ def end_job(w: World, j: int, state: int) -> None:
 @kernel
 def _is_last(w: World, request: int, center: int) -> bool:
     product = w.rq[request].product
-    for later in range(w.centers):
-        if w.step_after[product, later, center] == 1:
-            return False
-    return True
+    return bool(w.step_after[product, :, center].sum() == 0)
 
 
 @kernel
@@ -1026,7 +1029,7 @@ def _fire(w: World, timer: int) -> None:
         phase = w.st[timer].phase
         if phase == WORK:
             _work_over(w, timer)
-        elif phase == DOWN or phase == MICRO:
+        elif phase in (DOWN, MICRO):
             _back_to_work(w, timer)
         elif phase == TOOL:
             r = w.st[timer]
@@ -1050,10 +1053,7 @@ def run(w: World, until: int, stop_at_notice: bool) -> int:
     """
     while True:
         settle(w)
-        if w.logging == 1 and (
-            w.log_n > CHANGES - FULL_MARGIN
-            or w.cycle_n > CYCLES - FULL_MARGIN
-        ):
+        if w.logging == 1 and (w.log_n > CHANGES - FULL_MARGIN or w.cycle_n > CYCLES - FULL_MARGIN):
             return LOG_FULL
         if stop_at_notice and w.notice_n > 0:
             return NOTICED

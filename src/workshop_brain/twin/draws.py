@@ -11,9 +11,10 @@ import numpy as np
 
 from workshop_brain.kernel import kernel
 
-CYCLE, FAIL, FAIL_AT, REPAIR, MICRO, MICRO_S, TOOL, NOK, LATENT, LOT = 10, 12, 13, 14, 15, 16, 17, 18, 19, 20  # fmt: skip
-DETECT, FALSE_ALARM, REWORK, ABSENT, ABSENT_S, WEAR, SCRAP, PARAMETER = 21, 22, 23, 24, 25, 26, 27, 28  # fmt: skip
-ORDER, WARM = 40, 60
+CYCLE, FAIL, FAIL_AT, REPAIR, MICRO, MICRO_S, TOOL = 10, 12, 13, 14, 15, 16, 17
+NOK, LATENT, LOT, DETECT, FALSE_ALARM, REWORK = 18, 19, 20, 22, 23, 24
+ABSENT, ABSENT_S, WEAR, SCRAP, PARAMETER, ORDER, WARM = 25, 26, 27, 28, 29, 40, 60
+"""Causes; CYCLE and LOT are normal draws and use the next number too."""
 
 _A = np.uint64(0xBF58476D1CE4E5B9)
 _B = np.uint64(0x94D049BB133111EB)

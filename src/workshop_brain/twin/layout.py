@@ -3,7 +3,8 @@
 Stations: main line with feeder lines, leak test, oil fill, end-of-line benches and two repair
 places, then one station for each unit of the other work centers. The head of the main line takes
 its pieces from the jobs of the line; each launch is announced to the four feeder lines, which make
-the matching sub-assembly in the same order (just in sequence) while the piece travels to them.
+the matching sub-assembly in the same order (just in sequence) while the piece travels to them. The
+parallel leak testers, where pieces may overtake, therefore stand behind the last merge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -103,9 +104,7 @@ def _check_room(needed: int, room: int, what: str) -> None:
         )
 
 
-def _link(
-    w: World, links: NDArray[np.int64], fields: Sequence[str], first: str, last: str
-) -> None:
+def _link(w: World, links: NDArray[np.int64], fields: Sequence[str], first: str, last: str) -> None:
     """Stations linked to each buffer, in CSR by the buffer's ``first`` and ``last``."""
     n, buffers = 0, w.bf
     columns = [w.st[f][: w.stations].tolist() for f in fields]
@@ -205,7 +204,8 @@ def _draw_line(draft: Draft, center: int, device: dict[str, int], scenario: Scen
     total = int(zone_ends[-1])
     for k in range(1, total + 1):
         last_of_zone = k in zone_ends
-        sink = draft.buffer(between(k, scenario.between_zones if last_of_zone else scenario.in_zone))
+        places = scenario.between_zones if last_of_zone else scenario.in_zone
+        sink = draft.buffer(between(k, places))
         cycle = scenario.bottleneck_s
         if k != scenario.bottleneck_station:
             cycle = pick(100 + k, *scenario.station_cycle_s)
@@ -216,9 +216,10 @@ def _draw_line(draft: Draft, center: int, device: dict[str, int], scenario: Scen
             **_numbers(scenario.main, len(draft.stations), scenario),
         )  # fmt: skip
         source = sink
-        if k == zone_ends[1]:
+        if k == zone_ends[3]:
             after = draft.buffer(between(200, scenario.between_zones))
-            stage([f"leak{n}" for n in (1, 2, 3, 4)], scenario.leak_cycle_s, world.LEAK, sink, after)
+            first_four = [f"leak{n}" for n in (1, 2, 3, 4)]
+            stage(first_four, scenario.leak_cycle_s, world.LEAK, sink, after)
             source = after
     for f, prefix in enumerate(_PREFIX):
         source_f = draft.buffer(ANNOUNCE_PLACES)

@@ -115,10 +115,10 @@ def load_of(first: Step, waiting: Sequence[Step], capacity: int) -> list[Step]:
     """A furnace load: the first step, filled up with waiting ones of the same recipe that fit."""
     load, room = [first], capacity - min(capacity, first.pieces)
     for step in waiting:
-        if step is not first and step.routing.family == first.routing.family:
-            if step.pieces <= room:
-                load.append(step)
-                room -= step.pieces
+        same = step is not first and step.routing.family == first.routing.family
+        if same and step.pieces <= room:
+            load.append(step)
+            room -= step.pieces
     return load
 
 

@@ -167,7 +167,7 @@ class Scenario:
         if not self.load > 0.0:
             raise ValueError(f"scenario {self.name!r}: load must be > 0, got {self.load}")
         if not 0 < self.lot_sizes[0] <= self.lot_sizes[1]:
-            raise ValueError(f"scenario {self.name!r}: lot_sizes {self.lot_sizes} must be ascending")
+            raise ValueError(f"scenario {self.name!r}: lot_sizes must ascend, got {self.lot_sizes}")
 
 
 REFERENCE = Scenario()

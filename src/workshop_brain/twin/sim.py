@@ -28,6 +28,7 @@ from workshop_brain.twin.commands import (
 from workshop_brain.twin.devices import Device, plant_devices
 from workshop_brain.twin.layout import plant_world
 from workshop_brain.twin.scenario import REFERENCE, Scenario
+from workshop_brain.twin.timers import clear_timer, set_timer
 from workshop_brain.units import NS_PER_DAY, NS_PER_S, seconds_to_ns
 
 __all__ = [
@@ -538,9 +539,9 @@ class PlantSim:
             row["closed"], row["cal_at"] = int(closed), len(edges)
             edges += own
             row["cal_end"] = len(edges)
-            des.clear_timer(self._w, timers + c)
+            clear_timer(self._w, timers + c)
             if own:
-                des.set_timer(self._w, timers + c, own[0])
+                set_timer(self._w, timers + c, own[0])
         if len(edges) > world.EDGES:
             raise ConfigError(
                 f"the calendars turn {len(edges)} times in {CALENDAR_DAYS} days and the simulation "
@@ -616,7 +617,7 @@ class PlantSim:
         if self._st["kind"][s] == world.LOAD:
             left = int(self._w.due[s]) - now
             row["started"] = now - int(share * left)
-            des.set_timer(self._w, s, now + int((1.0 - share) * left))
+            set_timer(self._w, s, now + int((1.0 - share) * left))
             self._st["began"][s], self._st["ends"][s] = row["started"], self._w.due[s]
             return
         pieces = min(int(share * int(row["use"])), int(row["use"]) - int(row["launched"]) - 1)

@@ -91,9 +91,7 @@ def _fits(plant: Plant, request: WorkRequest, center: WorkCenter, unit: WorkUnit
     return not unit.families or step.family in unit.families
 
 
-def _lay_center(
-    laying: _Laying, center: WorkCenter, chain: list[WorkCenter]
-) -> list[WorkRequest]:
+def _lay_center(laying: _Laying, center: WorkCenter, chain: list[WorkCenter]) -> list[WorkRequest]:
     """Requests that run at or wait for one work center of the chain; earlier steps are finished."""
     before = chain[: chain.index(center)]
     placed: list[WorkRequest] = []
@@ -131,10 +129,10 @@ def _lay_side(laying: _Laying, center: WorkCenter, placed: list[WorkRequest]) ->
         _finished(laying, request, center)
     todo = todo[len(todo) // 2 :]
     for unit in center.units:
-        request = next((r for r in todo if _fits(laying.sim.plant, r, center, unit)), None)
-        if request is not None:
-            todo.remove(request)
-            _running(laying, request, center, unit)
+        first = next((r for r in todo if _fits(laying.sim.plant, r, center, unit)), None)
+        if first is not None:
+            todo.remove(first)
+            _running(laying, first, center, unit)
 
 
 def _has_step(plant: Plant, request: WorkRequest, center: WorkCenter) -> bool:

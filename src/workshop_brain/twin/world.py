@@ -109,8 +109,8 @@ WORLD = np.dtype(
 )
 
 
-class World(np.record):
-    """One simulated plant (a record of dtype WORLD; this class only names its fields).
+class World:
+    """One simulated plant: really an ``np.record`` of dtype WORLD, this class names its fields.
 
     Attributes
     ----------

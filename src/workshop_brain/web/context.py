@@ -65,7 +65,8 @@ def language(request: HTTPConnection) -> str:
 
 def answer(request: HTTPConnection, value: Any, status: int = 200) -> Json:
     """A JSON answer whose messages carry their text in the reader's language."""
-    return Json(with_texts(value, language(request)), status_code=status)
+    zone = context(request).services.plant.timezone
+    return Json(with_texts(value, language(request), zone), status_code=status)
 
 
 Here = Annotated[Context, Depends(context)]

@@ -129,7 +129,7 @@ class Tools:
     async def decisions(self, limit: int = 20) -> Any:
         """The newest decisions of the brain with state, reasons and effect."""
         found = await ask(self._services.decider.decisions, min(limit, 100))
-        return with_texts(plain(found), "en")
+        return with_texts(plain(found), "en", self._services.plant.timezone)
 
     async def why(self, decision: str) -> Any:
         """Everything about one decision: trigger, candidates, reasons, changes, outcome."""
@@ -137,7 +137,7 @@ class Tools:
             found = await ask(self._services.decider.decision, decision)
         except KeyError:
             return {"error": f"no decision {decision!r}"}
-        return with_texts(plain(found), "en")
+        return with_texts(plain(found), "en", self._services.plant.timezone)
 
     async def why_not(self, operation: str, machine: str) -> Any:
         """Why an operation of the plan is not on another machine, answered by re-solving."""
@@ -145,11 +145,12 @@ class Tools:
             found = await ask(self._services.decider.why_not, operation, machine)
         except KeyError:
             return {"error": f"no operation {operation!r} or machine {machine!r}"}
-        return with_texts(plain(found), "en")
+        return with_texts(plain(found), "en", self._services.plant.timezone)
 
     async def orders(self) -> Any:
         """Open orders with promise, predicted end and progress."""
-        return with_texts(plain(await ask(self._services.decider.orders_view)), "en")
+        found = await ask(self._services.decider.orders_view)
+        return with_texts(plain(found), "en", self._services.plant.timezone)
 
 
 class McpDoor:

@@ -5,10 +5,14 @@ and Chinese with ``{param}`` placeholders); here they are put together and rende
 """
 
 import importlib
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
+_PATH = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+){5}")
 ROOMS = ("schedule", "autonomy", "dispatch", "production")
 LANGUAGES = ("en", "zh")
 
@@ -102,14 +106,18 @@ def catalogue() -> dict[str, tuple[str, str]]:
     return texts
 
 
-def render(id: str, params: Mapping[str, Any], language: str) -> str:
+def render(id: str, params: Mapping[str, Any], language: str, zone: str = "UTC") -> str:
     """The text of a message; an unknown id or a missing parameter is shown, never hidden.
+
+    Parameters that end in ``_ns`` or ``_ms`` are instants and are shown as local time of ``zone``;
+    a text may name either. Paths are shown by their last part.
 
     >>> render("web.not_found", {"what": "decision", "id": "d7"}, "en")
     'There is no decision d7.'
     >>> render("no.such", {"a": 1}, "en")
     'no.such (a=1)'
     """
+    params = _readable(params, zone)
     pair = catalogue().get(id)
     if pair is None:
         details = ", ".join(f"{k}={_shown(v)}" for k, v in params.items())
@@ -118,15 +126,15 @@ def render(id: str, params: Mapping[str, Any], language: str) -> str:
     return pair[1 if language == "zh" else 0].format_map(shown)
 
 
-def with_texts(value: Any, language: str) -> Any:
+def with_texts(value: Any, language: str, zone: str = "UTC") -> Any:
     """A JSON-able value in which every ``{id, params}`` also carries its rendered ``text``."""
     if isinstance(value, dict):
-        out = {key: with_texts(item, language) for key, item in value.items()}
+        out = {key: with_texts(item, language, zone) for key, item in value.items()}
         if isinstance(value.get("params"), dict) and isinstance(value.get("id"), str):
-            out.setdefault("text", render(value["id"], value["params"], language))
+            out.setdefault("text", render(value["id"], value["params"], language, zone))
         return out
     if isinstance(value, (list, tuple)):
-        return [with_texts(item, language) for item in value]
+        return [with_texts(item, language, zone) for item in value]
     return value
 
 
@@ -151,6 +159,21 @@ def language_of(accept: str, default: str = "en") -> str:
         if weight > best_weight:
             best, best_weight = name, weight
     return best
+
+
+def _readable(params: Mapping[str, Any], zone: str) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in params.items():
+        stem, unit = key[:-3], key[-3:]
+        if unit in ("_ns", "_ms") and isinstance(value, (int, float)) and value == value:
+            seconds = value / (1e9 if unit == "_ns" else 1e3)
+            text = datetime.fromtimestamp(seconds, ZoneInfo(zone)).strftime("%m-%d %H:%M")
+            out[stem + "_ns"] = out[stem + "_ms"] = text
+        elif isinstance(value, str) and _PATH.fullmatch(value):
+            out[key] = value.rsplit("/", 1)[1]
+        else:
+            out[key] = value
+    return out
 
 
 class _Params(dict[str, "_Value"]):

@@ -146,7 +146,7 @@ async def _describe(
     nodes = [node for node, _ in variables]
     ranks = await _read(session, [(n, ua.AttributeIds.ValueRank) for n in nodes], limits)
     types = await _read(session, [(n, ua.AttributeIds.DataType) for n in nodes], limits)
-    values = await _values(session, nodes, types, limits)
+    values = await _values(session, nodes, types, ranks, limits)
     extra = await _extras(session, nodes, properties, limits)
     skipped: Counter[str] = Counter()
     items: list[Item] = []
@@ -174,12 +174,17 @@ async def _values(
     session: UaSession,
     nodes: Sequence[ua.NodeId],
     types: Sequence[ua.DataValue],
+    ranks: Sequence[ua.DataValue],
     limits: Limits,
 ) -> list[ua.DataValue]:
-    """Values of the nodes whose data type does not say how a value is encoded."""
+    """Values of the nodes whose data type or rank does not say how a value is encoded."""
     empty = ua.DataValue()
     out = [empty] * len(nodes)
-    asked = [i for i, declared in enumerate(types) if _variant_type(empty, declared) is None]
+    asked = [
+        i
+        for i, (declared, rank) in enumerate(zip(types, ranks, strict=True))
+        if _variant_type(empty, declared) is None or _value(rank) in (None, -2, -3)
+    ]
     got = await _read(session, [(nodes[i], ua.AttributeIds.Value) for i in asked], limits)
     for i, data in zip(asked, got, strict=True):
         out[i] = data
@@ -215,7 +220,7 @@ def _signal(
 
 def _is_array(rank: ua.DataValue, data: ua.DataValue) -> bool:
     """By the value when it was read, else by the rank: -1 scalar, -2 and -3 may be scalars."""
-    if data.Value is not None and data.Value.VariantType is not None:
+    if data.Value is not None and data.Value.VariantType not in (None, _TYPES.Null):
         return bool(data.Value.is_array)
     return isinstance(_value(rank), int) and _value(rank) >= 0
 

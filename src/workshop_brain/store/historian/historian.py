@@ -21,7 +21,7 @@ from workshop_brain.store.historian import curves as curve_files
 from workshop_brain.store.historian import log as wal
 from workshop_brain.store.historian import query as reading
 from workshop_brain.store.historian.catalog import Catalog, CurveKey, Segment
-from workshop_brain.store.historian.last import LastValues
+from workshop_brain.store.historian.last import NEVER, LastValues
 from workshop_brain.store.historian.memtable import Memtable, slice_of
 from workshop_brain.store.historian.tail import LogTail, pack_samples, unpack_samples
 from workshop_brain.store.lock import DataLock
@@ -45,8 +45,8 @@ class HistorianSettings:
     merge
         Files of one level and date that are merged into one of the next level.
     retain_days, retain_rollup_days
-        Raw files (and curves) and rollups older than this many days before the newest sample are
-        dropped; 0 keeps them for ever.
+        Raw files (and curves) and rollups older than this many days are dropped; 0 keeps them for
+        ever. Now is the median of the signals' newest source times.
     """
 
     seal_rows: int = 1_000_000
@@ -125,6 +125,7 @@ class Historian:
         self._lock_file = DataLock(self._directory)
         try:
             (self._directory / "wal").mkdir(parents=True, exist_ok=True)
+            wal.sync_directory(self._directory)
             self._catalog = Catalog(self._directory / "catalog.sqlite", read_only=False)
             self._load()
             self._recover(repair)
@@ -133,6 +134,9 @@ class Historian:
             raise
         self._thread = threading.Thread(target=self._work, name="historian", daemon=True)
         self._thread.start()
+        if self._table.rows >= self._settings.seal_rows:
+            with self._changed:
+                self._freeze()  # so that a brain that keeps crashing does not pile up its log
         if repair:
             self.seal()  # what is sealed needs no log: the damage is not met again
 
@@ -282,6 +286,8 @@ class Historian:
     def _writable(self) -> None:
         if self._read_only:
             raise StoreError(f"{self._directory}: opened for reading only")
+        if self._stop.is_set():
+            raise StoreError(f"{self._directory}: this historian has been closed")
 
     # -- writing
 
@@ -351,6 +357,8 @@ class Historian:
 
     def _room(self, rows: int) -> Memtable:
         """A memory table with room for the rows; waits when sealing is far behind."""
+        if self._table.is_empty:
+            self._table.started_s = time.monotonic()
         if not self._table.room(rows):
             self._freeze(rows)
             limit = self._settings.tables
@@ -466,7 +474,10 @@ class Historian:
         s = self._settings
         if not (s.retain_days or s.retain_rollup_days):
             return
-        newest = max((x.max_time for x in self._catalog.segments()), default=0)
+        seen = self._sealed_last.time_ns[self._sealed_last.time_ns != NEVER]
+        if not len(seen):
+            return
+        newest = int(np.median(seen))  # one device with a wrong clock must not empty the store
         if s.retain_days:
             self.drop_before(newest - s.retain_days * NS_PER_DAY)
         if s.retain_rollup_days:
@@ -595,10 +606,11 @@ class Historian:
             sealed, segments = self._catalog.look(from_ns, to_ns)
             return reading.Snapshot(segments, [self._tail.look(sealed)[0]])
         with self._changed:
-            tables = [f.table.view() for f in self._frozen] + [self._table.view()]
-        # the catalog is read after the tables: a table sealed in between is seen twice, never lost
-        segments = self._catalog.segments(from_ns, to_ns)
-        return reading.Snapshot(segments, [t for t in tables if len(t)])
+            tables = [*(f.table for f in self._frozen), self._table]
+            views = [(t.last_position, t.view()) for t in tables if t.rows]
+        # the catalog is read after the tables, so that a table sealed in between is not lost
+        sealed, segments = self._catalog.look(from_ns, to_ns)
+        return reading.Snapshot(segments, [rows for last, rows in views if last > sealed])
 
     def _steady(self, read: Callable[[], T]) -> T:
         """Read again when files were merged or sealed while reading."""

@@ -6,7 +6,7 @@ has gone since (compaction, retention), the caller takes a new snapshot and read
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -65,6 +65,7 @@ class _Open:
     path: Path
     file: pq.ParquetFile
     runs: Runs
+    lock: Lock = field(default_factory=Lock)  # one thread at a time reads from a file
 
 
 class Files:
@@ -110,7 +111,8 @@ def read_rows(
             continue
         opened = files.get(segment)
         runs = opened.runs.select(ids, from_ns, to_ns)
-        pieces = read_runs(opened.file, opened.path, runs)
+        with opened.lock:
+            pieces = read_runs(opened.file, opened.path, runs)
         parts += [_within(piece, from_ns, to_ns) for piece in pieces]
     parts += [_of_table(table, ids, from_ns, to_ns) for table in snapshot.tables]
     return _merge(concat([p for p in parts if len(p)]))
@@ -180,7 +182,8 @@ def _clean_parts(
                 continue
             opened = files.get(rolled)
             runs = opened.runs.select(rest, origin - rolled.bucket_ns + 1, to_ns)
-            found = read_buckets(opened.file, opened.path, runs, rolled.bucket_ns)
+            with opened.lock:
+                found = read_buckets(opened.file, opened.path, runs, rolled.bucket_ns)
             parts += [_cut(b, origin, to_ns) for b in found]
             have = opened.runs.select(rest, -(2**63), 2**63 - 1).signal
             rest = np.setdiff1d(rest, have)

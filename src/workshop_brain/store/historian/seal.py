@@ -251,8 +251,11 @@ def _write_curves(
 
 
 def _sync_parents(directory: Path, names: Sequence[str]) -> None:
-    parents = {(directory / name).parent for name in names}
-    for parent in parents | {p.parent for p in parents} | {p.parent.parent for p in parents}:
+    changed = {directory}
+    for name in names:
+        path = directory / name
+        changed.update(p for p in path.parents if p.is_relative_to(directory))
+    for parent in changed:
         sync_directory(parent)
 
 

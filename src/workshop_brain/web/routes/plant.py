@@ -1,5 +1,7 @@
 """The plant, its signals and lines as they are now, alarms, KPIs and the health of the brain."""
 
+import asyncio
+import gzip
 from collections import OrderedDict
 from typing import Any
 
@@ -10,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from workshop_brain.live.units import Condition
 from workshop_brain.model.event import EventKind
-from workshop_brain.model.signal import SignalKind
+from workshop_brain.model.signal import SignalDef, SignalKind
 from workshop_brain.units import NS_PER_MS
 from workshop_brain.web.context import Context, Here, Viewer, answer, identify
 from workshop_brain.web.metrics import MEDIA_TYPE, metrics
@@ -112,19 +114,28 @@ async def tags(request: Request, user: Viewer, here: Here, epoch: int | None = N
     headers = {"etag": etag, "cache-control": "private, no-cache"}
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers=headers)
-    return Response(_tag_table(here), media_type="application/json", headers=headers)
-
-
-def _tag_table(here: Context) -> bytes:
-    watch = here.services.watch
-    live = watch.live
+    headers["vary"] = "Accept-Encoding"
     key = (id(live), live.epoch)
     if key not in _TAGS:
-        devices = {s.path for line in watch.lines() for s in line.stations}
-        signals = live.signals
-        _TAGS[key] = orjson.dumps(
+        devices = {s.path for line in here.services.watch.lines() for s in line.stations}
+        # Packing a megabyte must not hold up the frames of the other screens.
+        _TAGS[key] = await asyncio.to_thread(_tag_table, list(live.signals), devices)
+        while len(_TAGS) > 2:
+            _TAGS.popitem(last=False)
+    body = _TAGS[key]
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["content-encoding"] = "gzip"
+    else:
+        body = gzip.decompress(body)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _tag_table(signals: list[SignalDef], devices: set[str]) -> bytes:
+    """The columns as gzipped JSON."""
+    return gzip.compress(
+        orjson.dumps(
             {
-                "epoch": live.epoch,
+                "epoch": len(signals),
                 "path": [s.path for s in signals],
                 "unit": [s.unit for s in signals],
                 "kind": [s.kind.name.lower() for s in signals],
@@ -132,10 +143,9 @@ def _tag_table(here: Context) -> bytes:
                 "high": [s.high for s in signals],
                 "counted": [s.unit_path in devices for s in signals],
             }
-        )
-        while len(_TAGS) > 2:
-            _TAGS.popitem(last=False)
-    return _TAGS[key]
+        ),
+        compresslevel=5,
+    )
 
 
 @router.get("/live/values")

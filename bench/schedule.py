@@ -1,0 +1,150 @@
+"""Schedule figures against the dispatch rules of the same run: ``python bench/schedule.py``.
+
+Own instances after the published statistics of such shops: flexible machines, family changeovers,
+releases, due dates, weights. Prints construction, reaction p50/p99 and weighted tardiness of
+FIFO, EDD, foreman, ATCS and ATCS with a second of search.
+"""
+
+import argparse
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.instance import document_problem
+from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, objective
+from workshop_brain.schedule.react import react
+from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, construct
+from workshop_brain.schedule.run import react_weights
+from workshop_brain.schedule.search import improve
+from workshop_brain.schedule.structure import Problem
+from workshop_brain.schedule.verify import verify
+from workshop_brain.schedule.warm import warm_up
+
+
+def document(ops: int, machines: int, seed: int, families: int = 24) -> dict[str, Any]:
+    """A reactive-fjsp/1 document with about ``ops`` operations."""
+    rng = np.random.default_rng(seed)
+    centers = max(4, machines // 4)
+    center = np.sort(np.append(np.arange(centers), rng.integers(0, centers, machines - centers)))
+    setup = rng.integers(8, 46, (centers, families, families))
+    setup[rng.random(centers) < 0.3] = 0
+    for table in setup:
+        np.fill_diagonal(table, 0)
+        for k in range(families):
+            np.minimum(table, table[:, k : k + 1] + table[k : k + 1, :], out=table)
+    speed = rng.uniform(0.9, 1.15, machines)
+    routes = [rng.permutation(centers)[: rng.integers(4, 13)] for _ in range(families)]
+    base = [rng.integers(12, 61, len(route)) for route in routes]
+    jobs: list[dict[str, Any]] = []
+    work, count = np.zeros(centers), 0
+    while count < ops:
+        family, size = int(rng.integers(0, families)), rng.uniform(0.6, 1.6)
+        rows, total = [], 0.0
+        for step, where in enumerate(routes[family]):
+            able = np.flatnonzero(center == where)
+            able = rng.choice(able, math.ceil(0.7 * len(able)), replace=False)
+            need = base[family][step] * size
+            rows.append([[int(m), max(1, round(need * speed[m]))] for m in able])
+            work[where] += need + 8
+            total += need
+        jobs.append({"id": len(jobs), "family": family, "total": total, "rows": rows})
+        count += len(rows)
+    horizon = float(np.quantile(work / np.bincount(center), 0.9))
+    for job in jobs:
+        release = 0 if rng.random() < 0.5 else int(rng.uniform(0, 0.6 * horizon))
+        slack = rng.uniform(1.3, 2.2) * job.pop("total") + rng.uniform(0, 0.75) * horizon
+        job |= {"release": release, "due": int(release + slack)}
+        job["weight"] = int(rng.choice([1, 3, 9], p=[0.5, 0.3, 0.2]))
+        job["operations"] = [{"alternatives": row} for row in job.pop("rows")]
+    return {
+        "format": "reactive-fjsp/1",
+        "machines": [
+            {
+                "id": m,
+                "work_center": int(center[m]),
+                "available_from": int(rng.integers(0, 60)),
+                "family": int(rng.integers(0, families)),
+            }
+            for m in range(machines)
+        ],
+        "setup": setup.tolist(),
+        "jobs": jobs,
+    }
+
+
+def _reactions(problem: Problem, plan: Any, count: int) -> tuple[list[float], list[float]]:
+    """Wall and processor milliseconds of reactions to breakdowns, each checked by the engine."""
+    end = int(plan.end.max())
+    times, busy = [], []
+    for k in range(count):
+        t = int(end * (0.05 + 0.5 * k / count))
+        event = Event(
+            time_ns=t * 10**9,
+            kind=EventKind.BREAKDOWN,
+            path=problem.machine_ids[k % problem.n_machines],
+            payload={"until_ns": (t + end // 12) * 10**9},
+        )
+        clock = time.thread_time()
+        times.append(react(problem, plan, event, weights=react_weights(plan, t)).react_ms)
+        busy.append((time.thread_time() - clock) * 1e3)
+    return times, busy
+
+
+def measure(ops: int, machines: int, seed: int, seconds: float, reactions: int) -> dict[str, Any]:
+    """All figures of one instance."""
+    problem = document_problem(document(ops, machines, seed))
+    dispatcher = Dispatcher(problem)
+    clock = time.perf_counter()
+    dispatcher.plan(Rule.ATCS, QUICK[0])
+    construction = (time.perf_counter() - clock) * 1e3
+    tardiness = {}
+    for rule in (Rule.FIFO, Rule.EDD, Rule.FOREMAN):
+        plan = dispatcher.plan(rule, PLAIN)
+        tardiness[rule.name.lower()] = objective(problem, plan, None, DOCUMENT_WEIGHTS).objective
+    best = construct(problem, weights=DOCUMENT_WEIGHTS)
+    tardiness["atcs"] = objective(problem, best, None, DOCUMENT_WEIGHTS).objective
+    found = improve(
+        problem, best, seconds=seconds, workers=2, stable=False, weights=DOCUMENT_WEIGHTS
+    )
+    tardiness[f"atcs_search_{seconds:g}s"] = found.objective
+    if verify(problem, found.plan):
+        raise SystemExit("the checker refuses the plan")
+    times, busy = _reactions(problem, found.plan, reactions)
+    return {
+        "ops": problem.n_ops,
+        "machines": machines,
+        "seed": seed,
+        "construct_ms": round(construction, 2),
+        "react_ms_p50": round(float(np.percentile(times, 50)), 1),
+        "react_ms_p99": round(float(np.percentile(times, 99)), 1),
+        "react_cpu_ms_p50": round(float(np.percentile(busy, 50)), 1),
+        "react_cpu_ms_p99": round(float(np.percentile(busy, 99)), 1),
+        "moves_per_s": round(found.moves / found.seconds),
+        "weighted_tardiness": {key: round(value) for key, value in tardiness.items()},
+        "below_best_rule_percent": round(100 * (1 - found.objective / tardiness["atcs"]), 1),
+        "below_foreman_times": round(tardiness["foreman"] / max(1.0, found.objective), 1),
+    }
+
+
+def main() -> None:
+    """Print one JSON line per instance."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="500x15,1000x20", help="OPSxMACHINES,...")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--reactions", type=int, default=60)
+    options = parser.parse_args()
+    warm_up()
+    for size in options.sizes.split(","):
+        ops, machines = (int(x) for x in size.split("x"))
+        for seed in range(1, options.seeds + 1):
+            row = measure(ops, machines, seed, options.seconds, options.reactions)
+            print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""The decision loop on real stores: plan, break, repair, approve, switch off, restart, replay."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workshop_brain.app.decide import DecideOptions, Decider
+from workshop_brain.app.plans import read_plan
+from workshop_brain.autonomy.record import read_decision
+from workshop_brain.autonomy.replay import replay
+from workshop_brain.config import built_in
+from workshop_brain.dispatch.open import open_dispatchers
+from workshop_brain.dispatch.settings import DispatchSettings
+from workshop_brain.errors import NotAllowedError
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.model.order import WorkRequest
+from workshop_brain.store.ledger import Ledger
+from workshop_brain.store.records import Records
+from workshop_brain.units import NS_PER_H
+
+START = 1_800_000_000_000_000_000
+SETTINGS = built_in()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.begin = time.time_ns()
+
+    def plant_ns(self) -> int:
+        return START + time.time_ns() - self.begin
+
+    def wall_ns(self) -> int:
+        return time.time_ns()
+
+
+@dataclass
+class Source:
+    id: str = "plant"
+    state: str = "up"
+    age_s: float = 0.1
+
+
+@dataclass
+class Desk:
+    """A running decider and what it stands on."""
+
+    decider: Decider
+    source: Source
+    ledger: Ledger
+    clock: Clock
+    events: list[Event]
+
+    async def until(self, fact: Any, seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not fact():
+                await asyncio.sleep(0.02)
+
+    def happen(self, kind: EventKind, path: str) -> None:
+        self.decider.on_events([Event(time_ns=self.clock.plant_ns(), kind=kind, path=path)])
+
+
+@asynccontextmanager
+async def desk(path: Path) -> AsyncIterator[Desk]:
+    records = Records(path / "records.sqlite")
+    ledger = Ledger(path / "ledger", anchor=records.anchor())
+    products = [p.id for p in SETTINGS.plant.products]
+    records.save_requests(
+        [
+            WorkRequest(
+                id=f"W{k}", product=products[k % 6], quantity=80,
+                due_ns=START + (30 + 3 * k) * NS_PER_H,
+            )
+            for k in range(20)
+        ]
+    )  # fmt: skip
+    dispatch = [DispatchSettings(work_center=c.id) for c in SETTINGS.plant.work_centers]
+    source, clock, events = Source(), Clock(), list[Event]()
+    decider = Decider(
+        plant=SETTINGS.plant,
+        autonomy=SETTINGS.autonomy,
+        envelope=SETTINGS.envelope,
+        dispatch=dispatch,
+        dispatchers=open_dispatchers(dispatch),
+        records=records,
+        ledger=ledger,
+        clock=clock,
+        plans_dir=path / "plans",
+        sources=lambda: [source],
+        feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
+        announce=events.append,
+        options=DecideOptions(poll_s=0.2, tick_s=0.05, improve_iterations=2000),
+    )
+    running = asyncio.create_task(decider.run())
+    try:
+        yield Desk(decider, source, ledger, clock, events)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        ledger.close()
+        records.close()
+
+
+async def test_the_story_from_plan_to_replay(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        brain = d.decider
+        await d.until(lambda: brain.state.in_force is not None)
+        await d.until(lambda: any(t.phase == "confirmed" for t in brain.state.tracks.values()))
+        sent = len(brain.state.tracks)
+        view = brain.schedule_view()
+        assert view["in_force"]
+        unit = view["bars"][0]["machine"]
+
+        d.happen(EventKind.BREAKDOWN, unit)
+        await d.until(lambda: brain.schedule_view()["proposal"] is not None)
+        await d.until(lambda: brain.state.computing is None)
+        proposal = brain.schedule_view()["proposal"]
+        card = await brain.decision(proposal)
+        assert card["state"] == "waiting_approval"
+        assert {m["id"] for m in card["reasons"]} >= {"judge.approve", "reason.verified"}
+        assert len(card["candidates"]) > 1
+        answer = await brain.approve(proposal, "anna", "go")
+        assert (answer["state"], answer["approved_by"]) == ("in_force", "anna")
+        with pytest.raises(NotAllowedError, match="does not wait"):
+            await brain.approve(proposal, "anna")
+        assert len(brain.state.tracks) >= sent
+
+        kept = read_plan(tmp_path / "plans")
+        assert kept is not None
+        assert brain.state.in_force is not None
+        await d.until(lambda: read_plan(tmp_path / "plans")[1] == proposal)  # type: ignore[index]
+        page = (tmp_path / "plans" / "current.html").read_text("utf-8")
+        assert "总装一线" in page
+        assert "Carburising furnaces" in page
+
+        op = brain.schedule_view()["bars"][-1]["op"]
+        assert (await brain.explain(op))["messages"]
+        row = {"kind": "breakdown", "path": "local/works/heat/heat/c1/fur1"}
+        assert (await brain.what_if([row]))["kpis_after"]
+        with pytest.raises(KeyError):
+            await brain.explain("nobody")
+
+    ledger = Ledger(tmp_path / "ledger", anchor=Records(tmp_path / "records.sqlite").anchor())
+    assert ledger.verify() == []
+    kinds = [e.kind for e in ledger.entries()]
+    assert kinds.index("decision") < kinds.index("approval") < kinds.index("command")
+    for entry in ledger.entries("decision"):
+        outcome = replay(read_decision(entry.body), ledger.get_input)
+        assert outcome.same, [r for r in outcome.rows if not r.same]
+
+
+async def test_a_lost_source_and_a_switch_stop_dispatch_and_are_remembered(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        brain = d.decider
+        await brain.set_switch("soft", False, "anna")
+        await brain.set_level("heat", "release", "advise", "anna")
+        await d.until(lambda: brain.state.in_force is not None)
+        await asyncio.sleep(0.3)
+        lines = {t.order.work_center for t in brain.state.tracks.values()}
+        assert "soft" not in lines
+        assert "heat" not in lines
+        d.happen(EventKind.SOURCE_LOST, "plant")
+        rows = {r["line"]: r for r in brain.autonomy_view()["lines"]}
+        assert rows["housing"]["blocked"]["id"] == "blocked.source_lost"
+        assert rows["soft"]["blocked"]["id"] == "gate.switch_off"
+        with pytest.raises(NotAllowedError, match="known are"):
+            await brain.set_level("heat", "release", "boss", "anna")
+        with pytest.raises(NotAllowedError, match="no line"):
+            await brain.set_switch("moon", True, "anna")
+        plan = brain.state.in_force
+        await asyncio.sleep(0.3)
+    async with desk(tmp_path) as d:
+        brain = d.decider
+        await d.until(lambda: brain.state.in_force is not None)
+        assert not brain.state.is_on("soft")
+        rows = {r["line"]: r for r in brain.autonomy_view()["lines"]}
+        assert rows["heat"]["levels"]["release"] == "advise"
+        assert plan is not None
+        assert brain.decisions()

@@ -1,0 +1,702 @@
+"""The decision loop: every level, every refusal, in the order in which things must happen."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from workshop_brain.autonomy import actions as a
+from workshop_brain.autonomy import facts as f
+from workshop_brain.autonomy.envelope import (
+    Move,
+    MoveBudget,
+    frozen_violations,
+    receiver_violation,
+    to_send_again,
+)
+from workshop_brain.autonomy.judge import Case, judge
+from workshop_brain.autonomy.loop import may_send, step
+from workshop_brain.autonomy.messages import MESSAGES
+from workshop_brain.autonomy.record import decision_body, read_decision
+from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
+from workshop_brain.autonomy.state import JobPhase, LoopConfig, LoopState, Planned, PlanRef
+from workshop_brain.errors import LedgerError, NotAllowedError
+from workshop_brain.model.decision import (
+    Candidate,
+    Decision,
+    DecisionClass,
+    DecisionState,
+    Level,
+    Message,
+)
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.model.order import JobOrder, JobResponse, JobState
+from workshop_brain.ports import CommandOutcome, Confirmation
+from workshop_brain.units import NS_PER_H, NS_PER_MIN, NS_PER_S
+
+U1, U2, FLOW = "local/w/a/l1/c1/u1", "local/w/a/l1/c1/u2", "local/w/b/l2/main/l2"
+STATION = "local/w/b/l2/zone1/op010"
+NOW = 1_800_000_000_000_000_000
+
+
+def config(level: Level = Level.REPORT, release: Level = Level.REPORT, **more: Any) -> LoopConfig:
+    """Two lines, fed by one source, all classes at one level but for release."""
+    levels = {**dict.fromkeys(DecisionClass, level), DecisionClass.RELEASE: release}
+    values: dict[str, Any] = {
+        "lines": ("l1", "l2"),
+        "autonomy": AutonomySettings(default=levels, veto_s=60),
+        "envelope": EnvelopeSettings(),
+        "receivers": {"l1": "R1", "l2": "R2"},
+        "units": {U1: "l1", U2: "l1", FLOW: "l2"},
+        "flow_units": {"l2": FLOW},
+    }
+    return LoopConfig(**{**values, **more})
+
+
+def order(id: str = "A.l1", unit: str = U1, start_s: int = 60, **more: Any) -> JobOrder:
+    """A job of an hour."""
+    start = NOW + start_s * NS_PER_S
+    values: dict[str, Any] = {
+        "id": id, "requests": (("A", 10),), "work_center": "l1", "equipment": unit,
+        "product": "p", "program": "f", "quantity": 10, "start_ns": start,
+        "end_ns": start + NS_PER_H,
+    }  # fmt: skip
+    return JobOrder(**{**values, **more})
+
+
+def plan(
+    *orders: JobOrder, hash: str = "P1", after: dict[str, tuple[str, ...]] | None = None
+) -> PlanRef:
+    """A plan of the jobs."""
+    return PlanRef.of(
+        hash, tuple(Planned(order=o, after=(after or {}).get(o.id, ())) for o in orders)
+    )
+
+
+def draft(id: str, kind: DecisionClass = DecisionClass.PLAN, line: str = "l1") -> Decision:
+    """What the computation hands over."""
+    return Decision(
+        id=id, time_ns=NOW, decision_class=kind, line=line, trigger={"kind": "start"},
+        input_hash="00", seed=1, iterations=5,
+        candidates=(Candidate(name="best", kpis={}, objective=80.0),
+                    Candidate(name="stay", kpis={}, objective=90.0)),
+        chosen=0, reasons=(), changes=(), effect={}, level=Level.OBSERVE,
+        state=DecisionState.PROPOSED, plan_hash="",
+    )  # fmt: skip
+
+
+class Run:
+    """The loop with a clock in the hand and everything it asked for."""
+
+    def __init__(self, cfg: LoopConfig) -> None:
+        self.config, self.state = cfg, LoopState()
+        self.time_s = 0.0
+        self.log: list[a.Action] = []
+
+    def now(self) -> dict[str, int]:
+        at = NOW + round(self.time_s * NS_PER_S)
+        return {"time_ns": at, "wall_ns": at}
+
+    def tell(self, fact: type[f.Fact], **values: Any) -> tuple[a.Action, ...]:
+        self.state, actions = step(self.config, self.state, fact(**self.now(), **values))
+        self.log += actions
+        return actions
+
+    def good(self) -> "Run":
+        """Inputs are there and fresh, the receivers have been read."""
+        self.tell(f.LinesFed, sources={"l1": frozenset({"s"}), "l2": frozenset({"s"})})
+        self.tell(f.SourcesSeen, ages={"s": 0.1})
+        for line in self.config.lines:
+            self.tell(f.JobsListed, line=line, jobs=())
+        return self
+
+    def propose(
+        self,
+        ref: PlanRef,
+        id: str = "D1",
+        *,
+        kind: DecisionClass = DecisionClass.PLAN,
+        moves: tuple[Move, ...] = (),
+        **more: Any,
+    ) -> tuple[a.Action, ...]:
+        """Ask for a plan and answer with one."""
+        if self.state.computing is None:
+            self.tell(f.Happened, event=event(EventKind.ORDERS_CHANGED, ""))
+        assert self.state.computing is not None
+        options = more.pop("options", (f.Option(plan=ref, chosen=0, moves=moves),))
+        return self.tell(
+            f.Proposed,
+            token=self.state.computing.token,
+            decision=draft(id, kind),
+            options=options,
+            **more,
+        )
+
+    def kinds(self) -> list[str]:
+        return [x.kind if isinstance(x, a.Record) else type(x).__name__ for x in self.log]
+
+
+def event(kind: EventKind, path: str, **payload: Any) -> Event:
+    return Event(time_ns=NOW, kind=kind, path=path, payload=payload)
+
+
+def found(actions: tuple[a.Action, ...] | list[a.Action], kind: type[Any]) -> list[Any]:
+    return [x for x in actions if isinstance(x, kind)]
+
+
+def test_the_first_tick_asks_for_a_plan_and_an_event_for_a_repair() -> None:
+    run = Run(config()).good()
+    assert found(run.tell(f.Tick), a.Build)
+    run.propose(plan(order()))
+    (react,) = found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1)), a.React)
+    assert react.triggers[0]["path"] == U1
+    assert run.state.down == {U1: "breakdown"}
+
+
+def test_a_repair_does_not_wait_for_a_search() -> None:
+    run = Run(config()).good()
+    actions = run.propose(plan(order()))
+    (improve,) = found(actions, a.Improve)
+    assert found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U2)), a.React)
+    late = run.tell(
+        f.Proposed,
+        token=improve.token,
+        decision=draft("D9", DecisionClass.IMPROVE),
+        options=(f.Option(plan=plan(order(), hash="P9"), chosen=0),),
+    )
+    assert not found(late, a.Record)
+
+
+@pytest.mark.parametrize(
+    ("level", "state", "published", "in_force"),
+    [
+        (Level.OBSERVE, DecisionState.PROPOSED, 0, False),
+        (Level.ADVISE, DecisionState.PROPOSED, 1, False),
+        (Level.APPROVE, DecisionState.WAITING_APPROVAL, 1, False),
+        (Level.VETO, DecisionState.WAITING_VETO, 1, False),
+        (Level.REPORT, DecisionState.IN_FORCE, 1, True),
+    ],
+)
+def test_each_level_goes_as_far_as_it_may(
+    level: Level, state: DecisionState, published: int, in_force: bool
+) -> None:
+    run = Run(config(level)).good()
+    actions = run.propose(plan(order()))
+    assert run.state.states["D1"] is state
+    assert len(found(actions, a.Publish)) == published
+    assert (run.state.in_force is not None) is in_force
+    assert bool(found(actions, a.Dispatch)) is in_force
+    assert bool(found(actions, a.AskApproval)) is (level is Level.APPROVE)
+    assert bool(found(actions, a.StartVetoTimer)) is (level is Level.VETO)
+
+
+def test_records_stand_before_the_acts_they_allow() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.propose(plan(order()))
+    run.tell(f.Approved, decision="D1", user="anna")
+    run.tell(
+        f.Confirmed,
+        line="l1",
+        confirmation=Confirmation(job="A.l1", outcome=CommandOutcome.CONFIRMED),
+    )
+    wanted = ["decision", "approval", "command", "Dispatch", "confirmation"]
+    assert [k for k in run.kinds() if k in wanted] == wanted
+
+
+def test_approval_puts_the_plan_in_force_and_sends_what_is_due() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.propose(plan(order(), order("B.l1", U2, start_s=7200)))
+    actions = run.tell(f.Approved, decision="D1", user="anna")
+    assert run.state.states["D1"] is DecisionState.IN_FORCE
+    assert [d.job.id for d in found(actions, a.Dispatch)] == ["A.l1"]
+    assert may_send(run.config, run.state, "l1", "A.l1")
+
+
+def test_a_rejected_plan_is_not_followed() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.propose(plan(order()))
+    actions = run.tell(f.Rejected, decision="D1", user="anna", reason="no")
+    assert found(actions, a.Record)[0].body["verdict"] == "rejected"
+    assert run.state.in_force is None
+    assert run.state.basis is None
+    with pytest.raises(NotAllowedError, match="rejected"):
+        run.tell(f.Approved, decision="D1", user="anna")
+
+
+def test_without_a_veto_the_plan_goes_in_force_when_the_time_is_over() -> None:
+    run = Run(config(Level.VETO)).good()
+    run.propose(plan(order()))
+    run.time_s = 59
+    run.tell(f.Tick)
+    assert run.state.in_force is None
+    run.time_s = 60
+    run.tell(f.Tick)
+    assert run.state.in_force is not None
+
+
+def test_a_veto_stops_it_and_comes_too_late_afterwards() -> None:
+    run = Run(config(Level.VETO)).good()
+    run.propose(plan(order()))
+    (record,) = found(run.tell(f.Vetoed, decision="D1", user="bo", reason="bad"), a.Record)
+    assert (record.kind, record.body["by"]) == ("veto", "bo")
+    run.time_s = 100
+    run.tell(f.Tick)
+    assert run.state.in_force is None
+
+
+def test_a_lowered_level_ends_a_running_veto_time() -> None:
+    run = Run(config(Level.VETO)).good()
+    run.propose(plan(order()))
+    run.tell(
+        f.LevelSet, line="l1", decision_class=DecisionClass.PLAN, level=Level.APPROVE, user="x"
+    )
+    run.time_s = 61
+    run.tell(f.Tick)
+    assert run.state.in_force is None
+    assert run.state.states["D1"] is DecisionState.SUPERSEDED
+
+
+def test_a_veto_needs_a_veto_time() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.propose(plan(order()))
+    with pytest.raises(NotAllowedError, match="reject"):
+        run.tell(f.Vetoed, decision="D1", user="bo")
+    with pytest.raises(NotAllowedError, match="not known"):
+        run.tell(f.Approved, decision="D77", user="bo")
+
+
+def test_a_newer_proposal_takes_the_place_of_an_open_one() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.propose(plan(order()))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    move = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + NS_PER_H,
+        to_start_ns=NOW,
+    )
+    run.propose(plan(order(unit=U2), hash="P2"), "D2", kind=DecisionClass.REPAIR, moves=(move,))
+    with pytest.raises(NotAllowedError, match="'D2' took its place"):
+        run.tell(f.Approved, decision="D1", user="anna")
+    run.tell(f.Approved, decision="D2", user="anna")
+    assert run.state.in_force is not None
+    assert run.state.in_force.hash == "P2"
+
+
+def test_an_improvement_of_an_unapproved_plan_needs_the_same_approval() -> None:
+    cfg = config(Level.REPORT)
+    levels = {**cfg.autonomy.default, DecisionClass.REPAIR: Level.APPROVE}
+    run = Run(replace(cfg, autonomy=AutonomySettings(default=levels))).good()
+    run.propose(plan(order(start_s=7200)))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    move = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + 2 * NS_PER_H,
+        to_start_ns=NOW,
+    )
+    run.propose(plan(order(unit=U2), hash="P2"), "D2", kind=DecisionClass.REPAIR, moves=(move,))
+    run.propose(
+        plan(order(unit=U2, start_s=90), hash="P3"), "D3", kind=DecisionClass.IMPROVE,
+        moves=(move,), optional=True, objective_before=100.0,
+    )  # fmt: skip
+    assert run.state.states["D3"] is DecisionState.WAITING_APPROVAL
+
+
+def test_an_improvement_below_the_margin_is_dropped() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order()))
+    before = len(run.log)
+    move = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + NS_PER_H,
+        to_start_ns=NOW,
+    )
+    run.propose(
+        plan(order(start_s=90), hash="P3"), "D3", kind=DecisionClass.IMPROVE, moves=(move,),
+        optional=True, objective_before=80.5,
+    )  # fmt: skip
+    assert not found(run.log[before:], a.Record)
+    assert run.state.in_force is not None
+    assert run.state.in_force.hash == "P1"
+
+
+def test_switched_off_nothing_leaves_and_on_again_it_does() -> None:
+    run = Run(config()).good()
+    actions = run.tell(f.SwitchSet, line="l1", on=False, user="anna")
+    assert found(actions, a.Record)[0].kind == "switch"
+    assert not found(run.propose(plan(order())), a.Dispatch)
+    assert found(run.tell(f.SwitchSet, line="l1", on=True, user="anna"), a.Dispatch)
+
+
+def test_a_command_under_way_is_held_back_when_the_switch_goes_off() -> None:
+    run = Run(config()).good()
+    assert found(run.propose(plan(order())), a.Dispatch)
+    run.tell(f.SwitchSet, line="l1", on=False, user="anna")
+    assert not may_send(run.config, run.state, "l1", "A.l1")
+    (record,) = found(run.tell(f.Withheld, job="A.l1"), a.Record)
+    assert record.body["reason"]["id"] == "gate.switch_off"
+    assert found(run.tell(f.SwitchSet, line="l1", on=True, user="anna"), a.Dispatch)
+
+
+def source_event(kind: EventKind) -> Any:
+    return lambda run: run.tell(f.Happened, event=event(kind, "s"))
+
+
+def seen(age_s: float) -> Any:
+    return lambda run: run.tell(f.SourcesSeen, ages={"s": age_s})
+
+
+def wait(run: Run) -> None:
+    run.time_s += 6
+    run.tell(f.Tick)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "heal", "reason"),
+    [
+        (seen(9.0), seen(0.0), "blocked.stale"),
+        (
+            source_event(EventKind.SOURCE_LOST),
+            source_event(EventKind.SOURCE_UP),
+            "blocked.source_lost",
+        ),
+        (source_event(EventKind.GAP), wait, "blocked.gap"),
+    ],
+)
+def test_bad_inputs_block_dispatch_and_good_ones_free_it(
+    spoil: Any, heal: Any, reason: str
+) -> None:
+    run = Run(config()).good()
+    run.propose(plan(order(start_s=4000)))
+    spoil(run)
+    assert run.state.blocked["l1"].id == reason
+    run.time_s = 2500.0 if reason != "blocked.gap" else run.time_s
+    assert not found(run.tell(f.Tick), a.Dispatch)
+    heal(run)
+    assert "l1" not in run.state.blocked
+    run.time_s = max(run.time_s, 2500.0)
+    run.tell(f.Tick)
+    assert found(run.log, a.Dispatch)
+
+
+def test_a_decision_on_bad_inputs_is_blocked_and_made_anew() -> None:
+    run = Run(config()).good()
+    run.tell(f.Tick)
+    run.tell(f.Happened, event=event(EventKind.SOURCE_LOST, "s"))
+    run.propose(plan(order()))
+    assert run.state.states["D1"] is DecisionState.BLOCKED
+    assert run.state.in_force is None
+    (build,) = found(run.tell(f.Happened, event=event(EventKind.SOURCE_UP, "s")), a.Build)
+    assert build.triggers[0]["kind"] == "inputs_restored"
+
+
+def test_lines_nobody_feeds_are_blocked_unless_people_do() -> None:
+    run = Run(config(blind_lines=frozenset({"l2"})))
+    run.tell(f.Tick)
+    assert run.state.blocked["l1"].id == "blocked.no_inputs"
+    assert "l2" not in run.state.blocked
+
+
+def test_only_listed_receivers_are_written() -> None:
+    run = Run(config(envelope=EnvelopeSettings(receivers=("R2",)))).good()
+    assert not found(run.propose(plan(order())), a.Dispatch)
+    envelope = EnvelopeSettings(receivers=("R2",))
+    assert receiver_violation("l1", None, envelope=envelope) is not None
+    assert receiver_violation("l2", "R2", envelope=envelope) is None
+
+
+def test_a_plan_with_findings_is_blocked_whatever_the_level() -> None:
+    run = Run(config()).good()
+    bad = f.Option(plan=plan(order()), chosen=0, findings=("overlap: A B",))
+    run.propose(plan(order()), options=(bad,))
+    assert run.state.states["D1"] is DecisionState.BLOCKED
+    assert not found(run.log, a.Dispatch)
+
+
+def test_outside_the_envelope_the_next_option_is_taken_and_the_refusal_said() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order(), order("B.l1", start_s=4000)))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U2))
+    near = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + NS_PER_MIN,
+        to_start_ns=NOW,
+    )
+    shift = Move(
+        op="B.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U1,
+        from_start_ns=NOW + 4000 * NS_PER_S,
+        to_start_ns=NOW + 5000 * NS_PER_S,
+    )
+    options = (
+        f.Option(plan=plan(order(unit=U2), hash="P2"), chosen=0, moves=(near,)),
+        f.Option(plan=plan(order(), hash="P3"), chosen=1, moves=(shift,)),
+    )
+    actions = run.propose(plan(order()), "D2", kind=DecisionClass.REPAIR, options=options)
+    body = found(actions, a.Record)[0].body
+    assert body["plan_hash"] == "P3"
+    assert body["reasons"][0]["id"] == "judge.refused_candidate"
+
+
+def test_jobs_wait_for_their_material() -> None:
+    run = Run(config()).good()
+    second = order("A.l2", FLOW, work_center="l2", start_s=600)
+    actions = run.propose(plan(order(), second, after={"A.l2": ("A.l1",)}))
+    assert [d.job.id for d in found(actions, a.Dispatch)] == ["A.l1"]
+    run.tell(f.Confirmed, line="l1", confirmation=confirmed("A.l1"))
+    assert [d.job.id for d in found(run.log, a.Dispatch)] == ["A.l1", "A.l2"]
+
+
+def confirmed(job: str, outcome: CommandOutcome = CommandOutcome.CONFIRMED) -> Confirmation:
+    ok = outcome is CommandOutcome.CONFIRMED
+    listed = JobResponse(job=job, state=JobState.ALLOWED_TO_START, equipment=U1) if ok else None
+    return Confirmation(job=job, outcome=outcome, read_back=listed)
+
+
+def test_nothing_is_sent_to_a_unit_that_is_down() -> None:
+    run = Run(config()).good()
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    assert not found(run.propose(plan(order())), a.Dispatch)
+
+
+def test_an_unconfirmed_command_is_read_back_and_never_blindly_repeated() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order()))
+    actions = run.tell(
+        f.Confirmed, line="l1", confirmation=confirmed("A.l1", CommandOutcome.UNCONFIRMED)
+    )
+    assert found(actions, a.ReadBack)
+    before = len(found(run.log, a.Dispatch))
+    run.time_s = 100
+    run.tell(f.Tick)
+    assert len(found(run.log, a.Dispatch)) == before
+    run.tell(
+        f.JobsListed, line="l1", jobs=(JobResponse(job="A.l1", state=JobState.ALLOWED_TO_START),)
+    )
+    assert run.state.tracks["A.l1"].phase is JobPhase.CONFIRMED
+    assert found(run.log, a.Record)[-1].body["by"] == "read_back"
+    run.tell(f.Tick)
+    assert len(found(run.log, a.Dispatch)) == before
+
+
+def test_after_read_back_shows_no_job_it_is_sent_again_at_most_three_times() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order()))
+    for _ in range(6):
+        run.tell(f.Confirmed, line="l1", confirmation=confirmed("A.l1", CommandOutcome.UNCONFIRMED))
+        run.time_s += 40
+        for _ in range(2):
+            run.tell(f.JobsListed, line="l1", jobs=())
+    sent = found(run.log, a.Dispatch)
+    assert [d.attempt for d in sent] == [1, 2, 3]
+
+
+def test_a_job_that_moved_is_taken_back_before_it_goes_elsewhere() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order(start_s=1200)))
+    run.tell(f.Confirmed, line="l1", confirmation=confirmed("A.l1"))
+    move = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + 1200 * NS_PER_S,
+        to_start_ns=NOW,
+    )
+    actions = run.propose(plan(order(unit=U2, start_s=900), hash="P2"), "D2", moves=(move,))
+    assert [w.job for w in found(actions, a.Withdraw)] == ["A.l1"]
+    assert not found(actions, a.Dispatch)
+    back = Confirmation(job="A.l1", outcome=CommandOutcome.CONFIRMED)
+    (again,) = found(run.tell(f.Withdrawn, line="l1", confirmation=back), a.Dispatch)
+    assert again.job.equipment == U2
+
+
+def test_a_refused_withdrawal_is_not_repeated_at_once() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order(start_s=1200)))
+    run.tell(f.Confirmed, line="l1", confirmation=confirmed("A.l1"))
+    move = Move(
+        op="A.l1",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + 1200 * NS_PER_S,
+        to_start_ns=NOW,
+    )
+    run.propose(plan(order(unit=U2, start_s=900), hash="P2"), "D2", moves=(move,))
+    run.tell(
+        f.Withdrawn,
+        line="l1",
+        confirmation=Confirmation(job="A.l1", outcome=CommandOutcome.REJECTED),
+    )
+    run.tell(f.Tick)
+    assert len(found(run.log, a.Withdraw)) == 1
+
+
+@pytest.mark.parametrize("level", [Level.APPROVE, Level.VETO])
+def test_release_at_approve_and_veto_asks_once_for_all_that_is_due(level: Level) -> None:
+    run = Run(config(release=level)).good()
+    run.propose(plan(order(), order("B.l1", U2)))
+    assert not found(run.log, a.Dispatch)
+    releases = [d for d in run.state.open if d.startswith("R")]
+    assert len(releases) == 1
+    if level is Level.APPROVE:
+        run.tell(f.Approved, decision=releases[0], user="anna")
+    else:
+        run.time_s = 60
+        run.tell(f.Tick)
+    assert {d.job.id for d in found(run.log, a.Dispatch)} == {"A.l1", "B.l1"}
+    assert all(d.decision == releases[0] for d in found(run.log, a.Dispatch))
+
+
+@pytest.mark.parametrize("level", [Level.OBSERVE, Level.ADVISE])
+def test_release_at_observe_and_advise_sends_nothing(level: Level) -> None:
+    run = Run(config(release=level)).good()
+    run.propose(plan(order()))
+    run.time_s = 1000
+    run.tell(f.Tick)
+    assert not found(run.log, a.Dispatch)
+
+
+def test_the_outcome_is_compared_with_the_plan() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order()))
+    run.tell(f.Confirmed, line="l1", confirmation=confirmed("A.l1"))
+    end = order().end_ns + 90 * NS_PER_S
+    done = JobResponse(job="A.l1", state=JobState.ENDED, good=9, scrap=1, start_ns=NOW, end_ns=end)
+    run.tell(f.JobsListed, line="l1", jobs=(done,))
+    run.tell(f.JobsListed, line="l1", jobs=(done,))
+    outcomes = [r for r in found(run.log, a.Record) if r.kind == "outcome"]
+    assert [r.body["late_s"] for r in outcomes] == [90.0]
+
+
+def test_a_job_that_runs_over_becomes_an_event_once() -> None:
+    run = Run(config(release_s=100)).good()
+    run.propose(plan(order()))
+    run.tell(f.JobsListed, line="l1", jobs=(JobResponse(job="A.l1", state=JobState.RUNNING),))
+    run.time_s = 60 + 3600 + 599
+    run.tell(f.Tick)
+    assert not found(run.log, a.React)
+    run.time_s += 2
+    (react,) = found(run.tell(f.Tick), a.React)
+    assert react.triggers[0]["kind"] == "late_finish"
+
+
+def test_short_stops_of_a_station_are_daily_life_long_ones_stop_the_line() -> None:
+    run = Run(config()).good()
+    run.propose(plan(order()))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, STATION))
+    assert not found(run.log, a.React)
+    run.time_s = 181
+    run.tell(f.Tick)
+    assert run.state.down == {FLOW: "breakdown"}
+    assert found(run.log, a.React)
+    run.tell(f.Happened, event=event(EventKind.RESTORED, STATION))
+    assert run.state.down == {}
+
+
+def test_the_plan_is_renewed_after_a_while_but_not_under_a_persons_eyes() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.tell(f.Tick)
+    run.propose(plan(order(start_s=9000)))
+    run.time_s = 500
+    run.tell(f.NothingFound, token=run.state.token, reason=Message(id="plan.no_better"))
+    run.time_s = 599
+    run.tell(f.Tick)
+    assert run.state.open
+    assert run.state.computing is None
+    run.tell(f.Approved, decision="D1", user="anna")
+    run.time_s = 1500
+    (build,) = found(run.tell(f.Tick), a.Build)
+    assert build.optional
+
+
+def test_an_unanswered_proposal_is_made_anew() -> None:
+    run = Run(config(Level.APPROVE)).good()
+    run.tell(f.Tick)
+    run.propose(plan(order(start_s=9000)))
+    run.tell(f.NothingFound, token=run.state.token, reason=Message(id="plan.no_better"))
+    run.time_s = 601
+    (build,) = found(run.tell(f.Tick), a.Build)
+    assert build.triggers[0]["kind"] == "proposal_expired"
+    assert run.state.states["D1"] is DecisionState.SUPERSEDED
+
+
+def test_waiting_jobs_of_others_are_adopted() -> None:
+    run = Run(config()).good()
+    waiting = JobResponse(job="A.l1", state=JobState.ALLOWED_TO_START, equipment=U1)
+    run.tell(f.JobsListed, line="l1", jobs=(waiting,), orders=(order(),))
+    assert run.state.tracks["A.l1"].phase is JobPhase.CONFIRMED
+    run.propose(plan(order()))
+    assert not found(run.log, a.Dispatch)
+
+
+# -- envelope, judge, record --------------------------------------------------------------------
+
+
+def test_the_frozen_zone_holds_but_for_units_that_are_down() -> None:
+    envelope = EnvelopeSettings(frozen_min=10)
+    move = Move(
+        op="A",
+        line="l1",
+        from_unit=U1,
+        to_unit=U2,
+        from_start_ns=NOW + 9 * NS_PER_MIN,
+        to_start_ns=NOW,
+    )
+    args: dict[str, Any] = {"now_ns": NOW, "envelope": envelope}
+    assert frozen_violations([move], down_units=frozenset(), **args)
+    assert not frozen_violations([move], down_units=frozenset({U1}), **args)
+    later = replace(move, from_start_ns=NOW + 10 * NS_PER_MIN)
+    shifted = replace(move, to_unit=U1)
+    assert not frozen_violations([later, shifted], down_units=frozenset(), **args)
+
+
+def test_the_budget_counts_an_hour_and_forgets_it() -> None:
+    envelope = EnvelopeSettings(moves_per_hour=5)
+    budget = MoveBudget().spend({"l1": 4}, NOW)
+    assert budget.left("l1", NOW + 1, envelope) == 1
+    assert budget.violations({"l1": 2, "l2": 5}, NOW + 1, envelope)[0].params["left"] == 1
+    assert not budget.violations({"l1": 5}, NOW + NS_PER_H, envelope)
+
+
+def test_stored_jobs_are_sent_again_only_when_their_order_is_wrong() -> None:
+    assert to_send_again({"A": (0, 10)}, [("A", 99)]) == []
+    assert to_send_again({"A": (0, 10), "B": (0, 20)}, [("B", 20), ("A", 40)]) == ["A"]
+
+
+def test_the_judge_names_limits_before_levels() -> None:
+    reason = Message(id="blocked.stale")
+    case = Case(decision_class=DecisionClass.PLAN, line="l1", level=Level.REPORT)
+    assert judge(case).state is DecisionState.APPROVED
+    assert judge(replace(case, blocked=reason)).reasons == (reason,)
+    assert judge(replace(case, violations=(reason,))).state is DecisionState.BLOCKED
+    assert judge(replace(case, findings=("x",))).reasons[0].id == "judge.not_verified"
+
+
+def test_a_decision_survives_its_record() -> None:
+    decision = replace(draft("D1"), bound=1.5, reasons=(Message(id="x", params={"a": 1}),))
+    assert read_decision(decision_body(decision)) == decision
+    with pytest.raises(LedgerError, match="'D1'"):
+        read_decision({**decision_body(decision), "level": "boss"})
+
+
+def test_every_message_has_both_languages_with_the_same_parameters() -> None:
+    import re
+
+    for id, (english, chinese) in MESSAGES.items():
+        names = [set(re.findall(r"{(\w+)}", text)) for text in (english, chinese)]
+        assert names[0] == names[1], id

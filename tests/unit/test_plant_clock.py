@@ -1,0 +1,59 @@
+"""Plant time follows the source stamps at whatever rate they run."""
+
+import pytest
+
+from workshop_brain.app.plan_state import Returns
+from workshop_brain.app.plant_clock import PlantClock
+from workshop_brain.model.event import EventKind
+from workshop_brain.units import NS_PER_MIN, NS_PER_S
+
+WALL = 1_800_000_000 * NS_PER_S
+
+
+class HandClock(PlantClock):
+    """Wall time in the hand."""
+
+    wall = WALL
+
+    def wall_ns(self) -> int:
+        return self.wall
+
+
+@pytest.mark.parametrize("rate", [1.0, 10.0, 0.5])
+def test_it_follows_rate_and_offset_through_jitter(rate: float) -> None:
+    clock = HandClock()
+    assert clock.plant_ns() == WALL
+    begin = 1_000_000_000 * NS_PER_S
+    last = 0
+    for k in range(300):
+        clock.wall = WALL + k * NS_PER_S // 10
+        delay = (k * 37 % 11) * NS_PER_S // 100
+        clock.observe(begin + round((clock.wall - WALL - delay) * rate), clock.wall)
+        assert clock.plant_ns() >= last
+        last = clock.plant_ns()
+    true = begin + (clock.wall - WALL) * rate
+    assert clock.rate == pytest.approx(rate, rel=0.02)
+    assert abs(clock.plant_ns() - true) < 0.2 * NS_PER_S * rate
+    clock.wall += 2 * NS_PER_S
+    assert clock.plant_ns() == pytest.approx(true + 2 * rate * NS_PER_S, abs=0.3 * NS_PER_S * rate)
+
+
+def test_a_restarted_plant_starts_it_anew() -> None:
+    clock = HandClock()
+    clock.observe(5_000 * NS_PER_S, clock.wall)
+    clock.wall += 5 * NS_PER_S
+    clock.observe(100 * NS_PER_S, clock.wall)
+    assert clock.plant_ns() == 100 * NS_PER_S
+
+
+def test_returns_are_learned_from_the_stops_seen() -> None:
+    returns = Returns({"u": "l"})
+    returns.stopped("u", EventKind.BREAKDOWN, WALL)
+    assert returns.down(["u"], WALL + 1) == {"u": WALL + 30 * NS_PER_MIN}
+    late = WALL + 60 * NS_PER_MIN
+    assert returns.down(["u"], late) == {"u": late + 30 * NS_PER_MIN}
+    returns.returned("u", WALL + 70 * NS_PER_MIN)
+    returns.stopped("u", EventKind.BREAKDOWN, WALL)
+    assert returns.down(["u"], WALL) == {"u": WALL + 40 * NS_PER_MIN}
+    returns.stopped("u", EventKind.BREAKDOWN, WALL, until_ns=WALL + 99)
+    assert returns.down(["u"], WALL) == {"u": WALL + 99}

@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from workshop_brain.app.ingest import Ingest
-from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.outbox import Outbox, ended
 from workshop_brain.errors import StoreError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event, EventKind
@@ -110,9 +110,7 @@ async def collector(tmp_path: Path, **more: object) -> AsyncIterator[Outbox]:
         yield box
     finally:
         await box.close()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await ended(task)
 
 
 SIGNALS = [
@@ -131,7 +129,7 @@ def ticks(values: Sequence[float], signal: int = 0) -> Samples:
     )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -310,7 +310,7 @@ async def collecting(tmp_path: Path, port: int, kept: Kept) -> AsyncIterator[Ing
         await ingest.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 8.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

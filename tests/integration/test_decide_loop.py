@@ -58,7 +58,7 @@ class Desk:
 
     async def until(self, fact: Any, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
-            while not fact():
+            while not fact():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
     def happen(self, kind: EventKind, path: str) -> None:

@@ -328,7 +328,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     records.close()
 
 
-def wait_until(met: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def wait_until(met: Callable[[], object], what: str, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end, f"{what}: not within {seconds} s"
@@ -372,7 +372,7 @@ class Tab:
 
     def show(self, address: str, ready: str) -> None:
         self.page.evaluate("address => { location.hash = '#/' + address }", address)
-        self.page.wait_for_selector(ready, timeout=10_000)
+        self.page.wait_for_selector(ready, timeout=30_000)
 
 
 @pytest.fixture
@@ -398,7 +398,7 @@ def open_tab(browser: Any, house: House, cookies: list[dict[str, Any]]) -> Itera
         if prepare:
             prepare(tab.page)
         tab.page.goto(house.url)
-        tab.page.wait_for_selector(".wall-hold canvas", timeout=10_000)
+        tab.page.wait_for_selector(".wall-hold canvas", timeout=30_000)
         return tab
 
     yield make
@@ -406,6 +406,12 @@ def open_tab(browser: Any, house: House, cookies: list[dict[str, Any]]) -> Itera
         context.close()
 
 
+STALE_WATCH = """() => {
+  window.silentAt = performance.now();
+  const main = document.querySelector("main");
+  new MutationObserver(() => { window.staleAt ??= performance.now(); })
+    .observe(main, { attributeFilter: ["class"] });
+}"""
 AXE_RUN = """async () => {
   const found = await axe.run(document, {
     runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
@@ -500,10 +506,10 @@ def test_a_silent_connection_is_hatched_within_two_seconds(open_tab: Any) -> Non
 
     page = open_tab(prepare=prepare).page
     page.wait_for_function("() => document.querySelector('.age')?.dataset.state === 'fresh'")
+    page.evaluate(STALE_WATCH)
     silent.set()
-    begin = time.monotonic()
-    page.wait_for_selector("main.is-stale", timeout=5000)
-    assert time.monotonic() - begin < 2.5
+    page.wait_for_selector("main.is-stale", timeout=15_000)
+    assert page.evaluate("window.staleAt - window.silentAt") < 2300
     assert page.locator(".age").get_attribute("data-state") == "old"
     silent.clear()
     page.wait_for_selector("main:not(.is-stale)")
@@ -598,7 +604,7 @@ def test_a_trend_follows_live(open_tab: Any) -> None:
     tab.show(f"trend?s={TORQUE}", ".legend-table table")
     points = "Number(document.querySelector('.legend-table tbody td:nth-child(6)').innerText)"
     before = tab.page.evaluate(points)
-    tab.page.wait_for_function(f"() => {points} > {before} + 3", timeout=8000)
+    tab.page.wait_for_function(f"() => {points} > {before} + 3", timeout=30_000)
     assert tab.page.locator(".chart canvas").count() == 1
 
 

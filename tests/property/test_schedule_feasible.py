@@ -141,7 +141,7 @@ def test_search_keeps_account_of_its_cost(problem: Problem, seed: int) -> None:
     assert value - start == pytest.approx(float(tables.cost[1]), abs=1e-6)
 
 
-@settings(FAST, max_examples=60)
+@settings(FAST, max_examples=40)
 @given(st.data())
 def test_reactions_stay_feasible_and_keep_what_is_fixed(data: st.DataObject) -> None:
     problem = data.draw(problems())
@@ -163,7 +163,8 @@ def test_reactions_stay_feasible_and_keep_what_is_fixed(data: st.DataObject) -> 
         locked = np.flatnonzero(problem.op_status[:n] == OpStatus.LOCKED)
         assert (plan.start[locked] == before.start[locked]).all()
         assert (plan.machine[locked] == before.machine[locked]).all()
-        assert reaction.kpis.objective == min(c.objective for c in reaction.candidates)
+        for candidate in reaction.plans:
+            assert verify(problem, candidate) == []
 
 
 @FAST

@@ -21,7 +21,7 @@ START = 1_767_225_600_000_000_000 - 3 * NS_PER_S  # three seconds before midnigh
 Row = tuple[int, int, float, int]
 PATHS = [f"local/works/a/l/c/u/s{k}" for k in range(5)]
 SETTINGS = HistorianSettings(seal_rows=50, seal_s=3600)
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 
 values = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True, width=64),

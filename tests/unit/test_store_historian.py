@@ -158,6 +158,9 @@ def test_last_values_follow_source_time_not_arrival(history: Historian) -> None:
     assert (time_ns[0], value[0], quality[0]) == (START + 10, 6.0, Quality.GOOD)
     assert (time_ns[1], quality[1]) == (-(2**63), Quality.BAD)
     assert np.isnan(value[1])
+    history.append(batch([0], [7.0], at=START + 10), source="a", session=1, seq=4)
+    history.seal()
+    assert history.last_values()[1].tolist()[0] == 7.0
 
 
 def test_rows_of_two_days_go_to_two_partitions(tmp_path: Path) -> None:

@@ -155,12 +155,14 @@ class Decider:
         self._receiver_errors: dict[str, str] = {}
         self.last_reaction_ms: float | None = None
         self._signal_wall: dict[int, int] = {}
+        self._shown: PlanRef | None = None
+        self._in_force_shown: PlanRef | None = None
+        self._resume()
 
     # -- life -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run until cancelled. Plans first appear once the receivers have been read."""
-        await asyncio.to_thread(self._resume)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry_out())
@@ -200,6 +202,7 @@ class Decider:
         self.state, _ = step(self.config, self.state, fact)
         if plan is not None:
             self.state = replace(self.state, in_force_decision=decision)
+            self._shown = self._in_force_shown = plan
 
     async def _ticks(self) -> None:
         await self._until_listed()
@@ -442,7 +445,10 @@ class Decider:
         if plan is None or plan.hash != action.plan_hash:
             return
         if action.in_force:
-            self._ghost = self._shown_before(plan)
+            before, self._in_force_shown = self._in_force_shown, plan
+            if before is not None and before.hash != plan.hash:
+                self._ghost = before
+        self._shown = plan
         self.planner.keep([action.plan_hash])
         body = self._decisions.get(action.decision)
         now_ns = self._clock.wall_ns()
@@ -464,12 +470,6 @@ class Decider:
             in_force=action.in_force,
             time_ns=self._clock.plant_ns(),
         )
-
-    _shown: PlanRef | None = None
-
-    def _shown_before(self, plan: PlanRef) -> PlanRef | None:
-        before, self._shown = self._shown, plan
-        return before if before is not None and before.hash != plan.hash else self._ghost
 
     def _say(self, topic: str, path: str, payload: Mapping[str, Any]) -> None:
         kind = EventKind.COMMAND if topic in ("command", "outcome") else EventKind.DECISION
@@ -663,8 +663,15 @@ class Decider:
     def schedule_view(self) -> dict[str, Any]:
         """``GET schedule``: the newest plan, what happened, the plan before as ghost."""
         state = self.state
-        shown = state.basis
-        proposal = next((id for id, entry in state.open.items() if entry.plan is not None), None)
+        shown = self._shown
+        proposal = next(
+            (
+                id
+                for id, entry in state.open.items()
+                if entry.plan is not None and id in self._decisions and entry.plan == shown
+            ),
+            None,
+        )
         ghost = state.in_force if proposal is not None else self._ghost
         known = self.planner.known(shown.hash) if shown is not None else None
         return views.schedule(
@@ -688,7 +695,7 @@ class Decider:
         """``GET schedule/print``: the newest plan as an HTML sheet."""
         from workshop_brain.app.plans import print_page
 
-        plan = self.state.basis or PlanRef.of("", ())
+        plan = self._shown or PlanRef.of("", ())
         in_force = self.state.in_force is not None and self.state.in_force.hash == plan.hash
         return print_page(
             self.plant,
@@ -742,8 +749,8 @@ class Decider:
         }
 
     def _current(self) -> Known:
-        basis = self.state.basis
-        known = self.planner.known(basis.hash) if basis is not None else None
+        shown = self._shown
+        known = self.planner.known(shown.hash) if shown is not None else None
         if known is None:
             raise InfeasibleError(
                 "there is no plan computed since the start yet; try again in a moment"

@@ -6,11 +6,9 @@ It lives on whatever the brain, the machine or the broker do; only its own end s
 import asyncio
 import logging
 import os
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.outbox import Outbox, ended
 from workshop_brain.connect.settings import OpcUaSettings, SourceSettings
 from workshop_brain.errors import ConfigError
 from workshop_brain.process import stop_requested
@@ -66,10 +64,10 @@ async def run(
             if task is ending:
                 log.info("%s stops: %s", settings.id, result)
     finally:
-        await _end(tasks[1])
+        await ended(tasks[1])
         await outbox.close()
         for task in (*tasks, ending):
-            await _end(task)
+            await ended(task)
 
 
 async def _ending(stop: asyncio.Event | None) -> str:
@@ -77,12 +75,6 @@ async def _ending(stop: asyncio.Event | None) -> str:
         return await stop_requested(watch_parent=True)
     await stop.wait()
     return "told to"
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _source(

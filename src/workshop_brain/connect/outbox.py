@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -373,7 +374,6 @@ class Outbox:
                 group.create_task(self._supply(writer))
         except* (OSError, asyncio.IncompleteReadError, DecodeError, SourceError) as errors:
             log.info("hand-over to the brain is interrupted: %s", errors.exceptions[0])
-            cancelled()
         finally:
             self.connected = self._live = False
             self._writer = None
@@ -506,11 +506,17 @@ class Outbox:
         return end
 
 
-def cancelled() -> None:
-    """Go on with a cancellation that came together with an error: a TaskGroup tells the error."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+async def ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended.
+
+    Once may not be enough: a TaskGroup that is told of an error and of a cancellation at the same
+    moment raises the error alone.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
+    if not task.cancelled():
+        task.result()
 
 
 def _joined(parts: list[Samples]) -> Samples:

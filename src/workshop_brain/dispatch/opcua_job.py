@@ -38,6 +38,8 @@ _RETURN = {
     1 << 32: "the request is invalid",
 }
 _POLL_S = 0.05
+_FRESH_S = 2.0
+"""A list this young need not be read again before a Store: a receiver refuses an id it holds."""
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class JobOrderDispatcher:
         self._orders: dict[str, JobOrder] = {}
         self._lock = asyncio.Lock()
         self._has_provider: bool | None = None
+        self._ids: frozenset[str] = frozenset()
+        self._listed_at = float("-inf")
 
     async def dispatch(self, job: JobOrder) -> Confirmation:
         """Store, read back, start, confirm by observed state. Idempotent by job id."""
@@ -83,8 +87,10 @@ class JobOrderDispatcher:
                 return await self._after_cut(job.id, error, steps)
 
     async def _dispatch(self, job: JobOrder, steps: _Steps) -> Confirmation:
-        listed = (await self._list()).get(job.id)
-        steps.mark("list")
+        listed = None
+        if job.id in self._ids or time.monotonic() - self._listed_at > _FRESH_S:
+            listed = (await self._list()).get(job.id)
+            steps.mark("list")
         if listed is None:
             await self._call("Store", await self._structure(job), [])
             steps.mark("store")
@@ -184,7 +190,8 @@ class JobOrderDispatcher:
             out[response.job] = response
             if order is not None:
                 orders[response.job] = order
-        self._orders = orders
+        self._orders, self._ids = orders, frozenset(out)
+        self._listed_at = time.monotonic()
         return out
 
     async def _list_with_times(self) -> dict[str, JobResponse]:

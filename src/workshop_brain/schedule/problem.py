@@ -329,7 +329,7 @@ class _Builder:
             release = max(
                 release,
                 self.tick(self.requests[request].release_ns),
-                self.tick(self.state.material.get(request, self.origin)),
+                self.tick(self.state.material[request]) if request in self.state.material else -FAR,
             )
             for before in step.after if step else ():
                 lag = self._lag(self.plant.work_center(before))

@@ -7,7 +7,7 @@ from workshop_brain.errors import InfeasibleError
 from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import advance, op_times
 from workshop_brain.schedule.plan import Plan, unplanned
-from workshop_brain.schedule.structure import Arrays, Problem
+from workshop_brain.schedule.structure import Arrays, OpStatus, Problem
 
 Ints = NDArray[np.int64]
 
@@ -145,8 +145,9 @@ def timed(problem: Problem, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> Plan:
 def right_shift(problem: Problem, plan: Plan) -> Plan:
     """The same machines and sequences, timed anew as early as possible."""
     machine = plan.machine.copy()
-    fixed = problem.op_status != 0
-    machine[fixed] = problem.op_fixed_machine[fixed]
+    gone = problem.op_status == OpStatus.CANCELLED
+    fixed = (problem.op_status != OpStatus.FREE) & ~gone
+    machine[fixed], machine[gone] = problem.op_fixed_machine[fixed], -1
     kept = unplanned(problem)
     kept.start[:], kept.end[:] = plan.start, plan.end
     kept.machine[:] = machine

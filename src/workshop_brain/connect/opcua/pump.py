@@ -25,7 +25,7 @@ from workshop_brain.connect.opcua import browse, decode, session
 from workshop_brain.connect.opcua.browse import Item, Limits
 from workshop_brain.connect.opcua.decode import Notifications
 from workshop_brain.connect.opcua.session import Remembered, Session
-from workshop_brain.connect.outbox import Outbox, cancelled
+from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.settings import OpcUaSettings
 from workshop_brain.connect.tags import STATE_CURRENT
 from workshop_brain.errors import DecodeError, SourceError
@@ -349,7 +349,6 @@ class Pump:
                     group.create_task(self._publish())
                 group.create_task(self._watch())
         except* (OSError, TimeoutError, SourceError, ua.UaError) as errors:
-            cancelled()
             chosen = [e for e in _leaves(errors) if isinstance(e, SubscriptionGoneError)]
             raise (chosen or _leaves(errors))[0] from None
         finally:

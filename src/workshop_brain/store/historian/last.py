@@ -44,12 +44,12 @@ class LastValues:
         self._put(ids[later], rows, at[later])
 
     def fold_sorted(self, rows: Samples) -> None:
-        """Take over rows sorted by (signal, time) where they are newer than what is known."""
+        """Take over rows sorted by (signal, time) that come later in the log than what is known."""
         if not len(rows):
             return
         at = np.append(np.flatnonzero(rows.signal[1:] != rows.signal[:-1]), len(rows) - 1)
         ids = rows.signal[at]
-        later = rows.time_ns[at] > self.time_ns[ids]
+        later = rows.time_ns[at] >= self.time_ns[ids]
         self._put(ids[later], rows, at[later])
 
     def merge(self, other: "LastValues") -> None:

@@ -305,14 +305,18 @@ def test_changes_tell_the_whole_story() -> None:
 
 
 def test_worn_tools_make_more_defects() -> None:
-    sim = warm()
-    parts = []
-    for hour in range(1, 40):
-        sim.advance(START + hour * NS_PER_H)
-        cycles = sim.drain_cycles()
-        parts.append(np.stack([cycles.wear, ~cycles.ok]))
-    wear, bad = np.concatenate(parts, axis=1)
-    assert bad[wear > 0.7].mean() > 1.5 * bad[wear < 0.4].mean()
+    sim = cold()
+    for number, product in enumerate(
+        ("dct_a", "dct_a", "dct_a", "dct_b", "edu_a", "edu_a", "dct_a", "dct_a"), 1
+    ):
+        unit = f"local/works/gears/soft/c1/soft{number}"
+        job = soft_job(f"R{number}", unit=unit, product=product, quantity=10_000)
+        assert sim.command(StoreJob(job, start=True)) == ""
+    sim.advance(START + 20 * 24 * NS_PER_H)
+    cycles = sim.drain_cycles()
+    worn, fresh = cycles.wear > 0.7, cycles.wear < 0.4
+    assert len(cycles) > 40_000
+    assert (~cycles.ok[worn]).mean() > 1.5 * (~cycles.ok[fresh]).mean()
 
 
 def test_text_codes_point_into_the_dictionary() -> None:

@@ -158,7 +158,7 @@ def test_the_tour(house: House, page: Any) -> None:
     assert decision["reasons"]
     assert all(reason["text"] for reason in decision["reasons"])
     assert len(decision["candidates"]) >= 2
-    page.goto(f"{house.url}/#/schedule")
+    page.goto(f"{house.url}/#/schedule?d={decision['id']}")
     card = page.locator("article.card")
     card.get_by_text(victim.rsplit("/", 1)[1]).first.wait_for(timeout=20_000)
     page.locator(".gantt canvas, canvas").first.wait_for()

@@ -58,7 +58,7 @@ def examine(data: Path) -> list[Finding]:
 def _screens() -> Finding:
     built = Path(__file__).parent.parent / "web" / "static" / "index.html"
     hint = "" if built.exists() else "; build them with 'make setup'"
-    return Finding(built.exists(), f"screens are built{hint}" if built.exists() else f"no screens{hint}")
+    return Finding(built.exists(), ("screens are built" if built.exists() else "no screens") + hint)
 
 
 def _history(data: Path) -> Finding:

@@ -40,7 +40,7 @@ _RATE_WINDOW_S = 5
 class CurveSink(Protocol):
     """Takes one curve; called once for each (source, session, seq)."""
 
-    def __call__(self, curve: Curve, *, source: str, session: int, seq: int) -> None: ...
+    def __call__(self, curve: Curve, *, source: str, session: int, seq: int) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,9 +28,9 @@ def solve(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Solve an instance; prints objective, bound, gap, curve and plan."""
-    from workshop_brain.schedule.run import solve_text
+    from workshop_brain.schedule.run import solve_file_text
 
-    result = solve_text(_read(file), name=file.name, seconds=seconds, workers=workers, seed=seed)
+    result = solve_file_text(_read(file), name=file.name, seconds=seconds, workers=workers, seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "curve"}}
     print_json(result)
@@ -45,9 +45,9 @@ def react(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Repair a running plan after an event."""
-    from workshop_brain.schedule.run import react_text
+    from workshop_brain.schedule.run import react_file_text
 
-    result = react_text(_read(file), _read(plan), _read(event), name=file.name, seed=seed)
+    result = react_file_text(_read(file), _read(plan), _read(event), name=file.name, seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "diff"}}
     print_json(result)
@@ -56,9 +56,9 @@ def react(
 @app.command()
 def verify(file: FileArgument, plan: Annotated[Path, typer.Argument(help="PLAN.json")]) -> None:
     """Check a plan with the independent checker."""
-    from workshop_brain.schedule.run import verify_text
+    from workshop_brain.schedule.run import verify_file_text
 
-    violations = verify_text(_read(file), _read(plan), name=file.name)
+    violations = verify_file_text(_read(file), _read(plan), name=file.name)
     print_json({"feasible": not violations, "violations": violations})
     if violations:
         raise InfeasibleError(f"{plan}: {len(violations)} violations")

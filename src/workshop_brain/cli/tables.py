@@ -44,10 +44,12 @@ def decision_text(body: dict[str, Any], language: str) -> str:
     for i, candidate in enumerate(body["candidates"]):
         mark = "*" if i == body["chosen"] else " "
         kpis = ", ".join(f"{k} {v:,.1f}" for k, v in candidate["kpis"].items())
-        lines.append(f"  {mark} {candidate['name']}: objective {candidate['objective']:,.1f}; {kpis}")
+        value = f"{candidate['objective']:,.1f}"
+        lines.append(f"  {mark} {candidate['name']}: objective {value}; {kpis}")
     lines += [f"  - {render(r['id'], r['params'], language)}" for r in body["reasons"]]
     lines.append(f"  moved operations: {len(body['changes'])}; effect: {body['effect']}")
     for row in body.get("followed", []):
-        rest = {k: v for k, v in row.items() if k not in {"kind", "wall_ns", "decision", "job_order"}}
+        left_out = {"kind", "wall_ns", "decision", "job_order"}
+        rest = {k: v for k, v in row.items() if k not in left_out}
         lines.append(f"  {row['kind']}: {rest}")
     return "\n".join(lines)

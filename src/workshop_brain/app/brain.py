@@ -154,7 +154,7 @@ class Brain:
     async def _import(self, path: Path) -> None:
         """The first orders; the file may still be on its way."""
         for _ in range(_IMPORT_TRIES):
-            if path.exists():
+            if await asyncio.to_thread(path.exists):
                 try:
                     count = await self.orders.import_path(path)
                     log.info("%d orders imported from %s", count, path)

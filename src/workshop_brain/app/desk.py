@@ -92,13 +92,12 @@ class WorkList:
 
     async def entries(self, work_center: str | None) -> list[dict[str, Any]]:
         """Jobs with their states, in the order in which they are to be done."""
-        out = []
+        out: list[dict[str, Any]] = []
         for center, way in self._lists.items():
             if work_center in (None, center):
                 orders = {order.id: order for order in await way.orders()}
-                for response in await way.jobs():
-                    if response.job in orders:
-                        out.append(_entry(orders[response.job], response))
+                known = [r for r in await way.jobs() if r.job in orders]
+                out += [_entry(orders[r.job], r) for r in known]
         return sorted(out, key=lambda e: (e["work_center"], e["priority"], e["start_ms"]))
 
     async def confirm(

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workshop_brain.app.ledger_view import open_ledger
+from workshop_brain.config import built_in
 from workshop_brain.errors import BrainError
 from workshop_brain.store.historian import Historian
+from workshop_brain.units import NS_PER_S
 
 KERNEL_ROOMS = (
     "workshop_brain.schedule.warm",
     "workshop_brain.connect.warm",
-    "workshop_brain.twin.warm_kernels",
+    "workshop_brain.store.historian.sort",
 )
 _LEAST_FREE = 2 << 30
+MONDAY_NS = 1_772_409_600 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,26 @@ def compile_kernels() -> Iterator[tuple[str, float]]:
         began = time.perf_counter()
         importlib.import_module(name).warm_up()
         yield name.split(".")[1], time.perf_counter() - began
+    began = time.perf_counter()
+    _run_plant()
+    yield "twin", time.perf_counter() - began
+
+
+def _run_plant() -> None:
+    """Use every kernel of the simulated plant: start it, disturb it, sample it, encode it."""
+    from workshop_brain.twin.commands import BreakUnit, OperatorAbsent, QualityStop, RepairUnit
+    from workshop_brain.twin.signals import Signals
+    from workshop_brain.twin.sim import PlantSim
+
+    sim = PlantSim(built_in().plant, seed=1, start_ns=MONDAY_NS)
+    unit = sim.devices[-2].path
+    for command in (
+        BreakUnit(unit, 60.0), RepairUnit(unit), QualityStop(unit, 60.0), OperatorAbsent(unit, 60.0)
+    ):  # fmt: skip
+        sim.command(command)
+        sim.advance(sim.now_ns + NS_PER_S)
+    signals = Signals(sim, seed=1)
+    signals.values(sim.now_ns)
 
 
 def examine(data: Path) -> list[Finding]:

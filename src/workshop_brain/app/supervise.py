@@ -71,11 +71,6 @@ class Supervisor:
     _children: dict[str, _Child] = field(default_factory=dict)
     _stopping: bool = False
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether ``stop`` was called."""
-        return self._stopping
-
     def start(self, spec: ChildSpec) -> None:
         """Start a child and keep it alive."""
         child = _Child(spec)
@@ -87,9 +82,9 @@ class Supervisor:
         return {n: c.process.pid for n, c in self._children.items() if c.process is not None}
 
     async def _keep(self, child: _Child) -> None:
-        while not self.is_stopping:
+        while True:
             await self._run_once(child)
-            if self.is_stopping:
+            if self._stopping:
                 return
             lived = time.monotonic() - child.started_at
             child.failures = 0 if lived > _HEALTHY_S else child.failures + 1

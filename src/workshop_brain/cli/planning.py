@@ -30,7 +30,8 @@ def solve(
     """Solve an instance; prints objective, bound, gap, curve and plan."""
     from workshop_brain.schedule.run import solve_file_text
 
-    result = solve_file_text(_read(file), name=file.name, seconds=seconds, workers=workers, seed=seed)
+    text = _read(file)
+    result = solve_file_text(text, name=file.name, seconds=seconds, workers=workers, seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "curve"}}
     print_json(result)
@@ -58,7 +59,7 @@ def verify(file: FileArgument, plan: Annotated[Path, typer.Argument(help="PLAN.j
     """Check a plan with the independent checker."""
     from workshop_brain.schedule.run import verify_file_text
 
-    violations = verify_file_text(_read(file), _read(plan), name=file.name)
-    print_json({"feasible": not violations, "violations": violations})
-    if violations:
-        raise InfeasibleError(f"{plan}: {len(violations)} violations")
+    result = verify_file_text(_read(file), _read(plan), name=file.name)
+    print_json(result)
+    if not result["feasible"]:
+        raise InfeasibleError(f"{plan}: {len(result['violations'])} violations")

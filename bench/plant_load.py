@@ -36,7 +36,7 @@ def compare(record: Path, data: Path, enterprise: str = "local") -> dict[str, in
     paths, texts, sent = recorded(record)
     historian = Historian(data / "historian", read_only=True)
     known = {s.path: s for s in historian.signals()}
-    missing = wrong = found = 0
+    missing = wrong = found = before = 0
     order = np.argsort(sent["signal"], kind="stable")
     signal = sent["signal"][order]
     starts = np.searchsorted(signal, np.arange(len(paths) + 1))
@@ -61,6 +61,10 @@ def compare(record: Path, data: Path, enterprise: str = "local") -> dict[str, in
             rows = order[starts[i] : starts[i + 1]]
             want_t, want_v = sent["time_ns"][rows], sent["value"][rows]
             got_t, got_v, got_x = by_path.get(name, (np.empty(0, np.int64), np.empty(0), []))
+            if len(got_t):  # what a tag showed before anybody subscribed to it was sent to nobody
+                seen = want_t >= got_t[0]
+                want_t, want_v = want_t[seen], want_v[seen]
+                before += int((~seen).sum())
             at = np.searchsorted(got_t, want_t)
             inside = at < len(got_t)
             hit = np.zeros(len(want_t), bool)
@@ -76,7 +80,13 @@ def compare(record: Path, data: Path, enterprise: str = "local") -> dict[str, in
             found += good
             wrong += int(hit.sum()) - good
     historian.close()
-    return {"sent": len(signal), "found": found, "missing": missing, "wrong": wrong}
+    return {
+        "sent": len(signal),
+        "found": found,
+        "missing": missing,
+        "wrong": wrong,
+        "before_subscription": before,
+    }
 
 
 def _split(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray, list[str | None]]]:

@@ -65,7 +65,7 @@ def same(a: decode.Notifications, b: decode.Notifications) -> None:
     assert (a.is_keep_alive, a.more, a.publish_ns) == (b.is_keep_alive, b.more, b.publish_ns)
 
 
-@pytest.mark.parametrize("body", RECORDED)
+@pytest.mark.parametrize("body", RECORDED, ids=[f"body-{k}" for k in range(len(RECORDED))])
 def test_the_kernel_decodes_what_asyncua_decodes(body: bytes) -> None:
     same(decode.decode(body), decode.decode_slowly(body))
 

@@ -1,8 +1,17 @@
-import type { WallFrame } from "../api/frames";
+import { STALE, type WallFrame } from "../api/frames";
 import { route } from "../router";
 
+/** One painted frame: its newest source stamp, when it stood on the screen, and what was seen. */
+interface Painted {
+  seq: number; plantMs: number; paintedMs: number;
+  /** Cells that are known and not stale. */
+  alive: number;
+  /** Codes of the watched signals, in the order of `window.watched`. */
+  codes: number[];
+}
+
 declare global {
-  interface Window { painted?: { seq: number; plantMs: number; paintedMs: number }[] }
+  interface Window { painted?: Painted[]; watched?: number[] }
 }
 
 /**
@@ -12,10 +21,13 @@ declare global {
 export function report(frame: WallFrame): void {
   if (route.peek().params.get("measure") !== "1") return;
   const list = (window.painted ??= []);
+  const codes = (window.watched ?? []).map((id) => frame.values[id] ?? STALE);
+  let alive = 0;
+  for (const code of frame.values) if (code < STALE) alive++;
   requestAnimationFrame(() => {
     const channel = new MessageChannel();
     channel.port1.onmessage = () => {
-      list.push({ seq: frame.seq, plantMs: frame.timeMs, paintedMs: Date.now() });
+      list.push({ seq: frame.seq, plantMs: frame.timeMs, paintedMs: Date.now(), alive, codes });
       if (list.length > 10_000) list.splice(0, 5_000);
       channel.port1.close();
     };

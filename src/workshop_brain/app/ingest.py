@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +25,9 @@ from workshop_brain.connect.handover import FrameType, Hello
 from workshop_brain.errors import BrainError, DecodeError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.model.signal import Samples, SignalDef, SignalKind
+from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 from workshop_brain.ports import Historian
+from workshop_brain.units import NS_PER_MS, NS_PER_S
 
 log = logging.getLogger(__name__)
 T = TypeVar("T", bound=np.generic)
@@ -35,6 +36,8 @@ _GROUP_S = 0.01
 _RETRY_S = 1.0
 _BACKLOG_BATCHES = 5000
 _RATE_WINDOW_S = 5
+_LATENCIES = 4096
+_SETTLED_S = 3.0
 
 
 class CurveSink(Protocol):
@@ -72,6 +75,9 @@ class SourceStatus:
     samples: int = 0
     last_frame_ns: int = 0
     last_sample_ns: int = 0
+    stored_p50_ms: float = float("nan")
+    """Median time from source stamp to durable, ms; see ``Ingest.latency``."""
+    stored_p99_ms: float = float("nan")
 
 
 @dataclass(slots=True)
@@ -81,6 +87,10 @@ class _Source:
     announced: str = "connecting"
     heard: float = 0.0
     counts: deque[tuple[float, int]] = field(default_factory=deque)
+    undurable: deque[tuple[int, int]] = field(default_factory=deque)
+    """(seq, oldest fresh source stamp) of batches that are not durable yet."""
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+    """Source stamp to durable of the last batches, ms."""
 
 
 @dataclass(slots=True)
@@ -202,8 +212,22 @@ class Ingest:
         out = []
         for source in self._sources.values():
             age = now - source.heard if source.heard else float("nan")
-            out.append(replace(source.status, rate=_rate(source.counts, now), age_s=age))
+            p50, p99 = _percentiles(source.latencies)
+            rate = _rate(source.counts, now)
+            out.append(
+                replace(source.status, rate=rate, age_s=age, stored_p50_ms=p50, stored_p99_ms=p99)
+            )
         return sorted(out, key=lambda s: s.id)
+
+    def latency(self) -> dict[str, float]:
+        """Source stamp to durable over the last batches of all sources: p50 and p99, ms.
+
+        Each batch counts with its *oldest* fresh sample, so most samples wait less. Source and
+        brain must share a clock (plant rate 1); NaN before the first batch.
+        """
+        every = [ms for source in self._sources.values() for ms in source.latencies]
+        p50, p99 = _percentiles(every)
+        return {"stored_p50_ms": p50, "stored_p99_ms": p99}
 
     # --- one connection ---
 
@@ -257,8 +281,9 @@ class Ingest:
         source.link = link
         source.heard = time.monotonic()
         source.announced = "connecting"
+        source.undurable.clear()
         self._set_state(source, "connecting")
-        writer.write(handover.pack_json(FrameType.WELCOME, {"last_seq": session.durable}))
+        handover.send(writer, handover.pack_json(FrameType.WELCOME, {"last_seq": session.durable}))
         return link
 
     def _take(self, link: _Link, kind: FrameType, body: bytes) -> None:
@@ -270,7 +295,7 @@ class Ingest:
         if kind is FrameType.BATCH:
             self._batch(link, source, body)
         elif kind is FrameType.PULSE:
-            link.writer.write(handover.frame(FrameType.PULSE))
+            handover.send(link.writer, handover.frame(FrameType.PULSE))
         elif kind is FrameType.TEXTS:
             first, texts = handover.unpack_texts(body)
             codes = np.asarray(self.historian.intern(texts), np.float64)
@@ -307,9 +332,28 @@ class Ingest:
                 last_sample_ns=self.wall_ns(),
             )
             self.on_samples(samples, received_ns)
+            self._note_age(source, seq, samples)
             self._queue(link, seq, samples)
         else:
             self._dirty.set()
+
+    def _note_age(self, source: _Source, seq: int, samples: Samples) -> None:
+        """Remember the oldest fresh stamp of a batch until it is durable.
+
+        The first seconds of a connection are left out: a subscription opens with values that may
+        be hours old, and a spool is history.
+        """
+        settled = self.wall_ns() - source.status.since_ns > _SETTLED_S * NS_PER_S
+        if source.status.state != "up" or not settled:
+            return
+        fresh = samples.quality & Quality.HISTORICAL == 0
+        if fresh.any():
+            source.undurable.append((seq, int(samples.time_ns[fresh].min())))
+
+    def _note_durable(self, source: _Source, durable: int) -> None:
+        now = self.wall_ns()
+        while source.undurable and source.undurable[0][0] <= durable:
+            source.latencies.append((now - source.undurable.popleft()[1]) / NS_PER_MS)
 
     def _event(self, source: _Source, event: Event) -> None:
         if event.kind is EventKind.SOURCE_UP:
@@ -388,9 +432,11 @@ class Ingest:
         for session, seq in appended:
             session.durable = max(session.durable, seq)
         for link in self._links:
+            self._note_durable(self._sources[link.hello.source], link.session.durable)
             if link.session.durable > link.told or link.told < link.queued:
                 link.told = link.session.durable
-                link.writer.write(handover.pack_ack(link.session.durable))
+                with suppress(ConnectionResetError):
+                    handover.send(link.writer, handover.pack_ack(link.session.durable))
 
     # --- liveness ---
 
@@ -434,6 +480,14 @@ def _rate(counts: deque[tuple[float, int]], now: float) -> float:
     if not recent:
         return 0.0
     return sum(n for _, n in recent) / max(now - recent[0][0], 1.0)
+
+
+def _percentiles(values: Collection[float]) -> tuple[float, float]:
+    """p50 and p99; NaN without values."""
+    if not values:
+        return float("nan"), float("nan")
+    p50, p99 = np.percentile(np.fromiter(values, np.float64, len(values)), (50, 99))
+    return round(float(p50), 1), round(float(p99), 1)
 
 
 def _placed(table: NDArray[T], first: int, rows: NDArray[T]) -> NDArray[T]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+
 from workshop_brain.app.plan_state import plan_on, plant_state
 from workshop_brain.autonomy.compute import (
     Solution,
@@ -36,13 +38,17 @@ from workshop_brain.model.decision import (
 from workshop_brain.model.order import JobOrder, WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.schedule.bound import bound
+from workshop_brain.schedule.objective import objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.problem import build
-from workshop_brain.schedule.structure import Problem
+from workshop_brain.schedule.react import place
+from workshop_brain.schedule.structure import OpStatus, Problem
+from workshop_brain.schedule.timing import right_shift
 from workshop_brain.units import NS_PER_S
 
 _KEPT = 24
 _OPTIONS = 2
+_READY_NS = 10 * NS_PER_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -99,13 +105,35 @@ class Draft:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Ready:
+    """A problem built ahead of need, and the task that says what it was built from."""
+
+    problem: Problem
+    task: Task
+
+
+def _still_true(old: Task, new: Task) -> bool:
+    """Whether what a problem was built from still holds, but for the machines that are down."""
+    if new.time_ns - old.time_ns > _READY_NS or new.state.wall_ns - old.state.wall_ns > _READY_NS:
+        return False
+    same = (old.requests is new.requests or old.requests == new.requests) and (
+        old.material == new.material
+    )
+    return same and all(
+        old.state.listed.get(line) is jobs or old.state.listed.get(line) == jobs
+        for line, jobs in new.state.listed.items()
+    )
+
+
 class Planner:
     """Turns tasks into drafts and remembers the plans behind them.
 
     Parameters
     ----------
-    react_iterations, improve_iterations
+    react_iterations, improve_iterations, start_iterations
         Budgets of the deterministic searches: equal inputs give equal plans on any machine.
+        ``start_iterations`` (None: as for an improvement) is for a plan from nothing.
     """
 
     def __init__(
@@ -116,12 +144,15 @@ class Planner:
         horizon_days: float = 5.0,
         react_iterations: int = 300,
         improve_iterations: int = 150_000,
+        start_iterations: int | None = None,
     ) -> None:
         self.plant = plant
         self.config = config
         self.horizon_days = horizon_days
         self.react_iterations = react_iterations
         self.improve_iterations = improve_iterations
+        self.start_iterations = improve_iterations if start_iterations is None else start_iterations
+        self._ready: _Ready | None = None
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._count = 0
 
@@ -159,16 +190,57 @@ class Planner:
             raise InfeasibleError("there is nothing to plan: no open orders within the horizon")
         return problem
 
-    def _from_floor(self, task: Task) -> Inputs:
+    def prepare(self, task: Task) -> None:
+        """Build the problem now, so that the next repair only has to mask it."""
+        self._ready = _Ready(problem=self.problem_now(task), task=task)
+
+    def recall(self, ref: PlanRef, task: Task) -> Known:
+        """A plan that was computed before this start, laid on the problem of now."""
         problem = self.problem_now(task)
-        basis = task.state.basis
+        plan = plan_on(problem, ref)
+        new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
+        plan = right_shift(problem, place(problem, plan, np.flatnonzero(new)))
+        kpis = objective(problem, plan, None)
+        low = bound(problem)
+        known = Known(
+            ref=ref,
+            problem=problem,
+            plan=plan,
+            previous=None,
+            candidate=Candidate(name="right_shift", kpis=kpis.as_dict(), objective=kpis.objective),
+            bound=low.objective,
+            gap=low.gap(kpis.objective),
+        )
+        self._remember(known)
+        return known
+
+    def _problem(self, task: Task) -> Problem:
+        """For a repair the problem built moments ago with the machines that are down now masked;
+        built anew when orders changed, jobs moved, or it is too old."""
+        ready = self._ready
+        if task.kind != "react" or ready is None or not _still_true(ready.task, task):
+            return self.problem_now(task)
+        problem = ready.problem
+        machines = {path: m for m, path in enumerate(problem.machine_ids)}
+        downs = tuple(
+            sorted(
+                (machines[path], 0, max(1, problem.ticks(until_ns)))
+                for path, until_ns in task.down.items()
+                if path in machines and problem.ticks(until_ns) > 0
+            )
+        )
+        return problem.with_(downs=downs)
+
+    def _from_floor(self, task: Task) -> Inputs:
+        problem = self._problem(task)
+        basis = task.state.reference
         return Inputs(
             kind=task.kind,
             problem=problem,
             previous=None if basis is None else plan_on(problem, basis),
             triggers=task.triggers,
             seed=task.token,
-            iterations=0 if basis is None else self.react_iterations,
+            iterations=self.start_iterations if basis is None else self.react_iterations,
             frozen_s=self.config.envelope.frozen_min * 60,
         )
 

@@ -17,9 +17,9 @@ from workshop_brain.autonomy.state import Planned
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Candidate, Message
 from workshop_brain.model.order import JobOrder
-from workshop_brain.schedule.objective import Kpis, objective
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, objective
 from workshop_brain.schedule.plan import Plan, job_orders
-from workshop_brain.schedule.react import react
+from workshop_brain.schedule.react import CALM, react
 from workshop_brain.schedule.rules import construct
 from workshop_brain.schedule.search import improve
 from workshop_brain.schedule.structure import OpStatus, Problem
@@ -54,7 +54,7 @@ def solve(inputs: Inputs) -> Solution:
     if inputs.kind == "improve":
         return _improved(inputs)
     if inputs.previous is None:
-        return _constructed(inputs.problem)
+        return _constructed(inputs)
     reaction = react(
         inputs.problem,
         inputs.previous,
@@ -76,8 +76,9 @@ def solve(inputs: Inputs) -> Solution:
     )
 
 
-def _constructed(problem: Problem) -> Solution:
-    """A first plan: the best of the rules."""
+def _constructed(inputs: Inputs) -> Solution:
+    """A first plan: the best of the rules, then searched for something better."""
+    problem = inputs.problem
     found: list[tuple[Kpis, str, Plan]] = []
     for name in RULES:
         try:
@@ -88,6 +89,13 @@ def _constructed(problem: Problem) -> Solution:
     if not found:
         raise InfeasibleError("no rule finds a plan; check families and calendars in plant.toml")
     found.sort(key=lambda row: row[0].objective)
+    if inputs.iterations > 0:
+        better = improve(
+            problem, found[0][2], stable=False, iterations=inputs.iterations, seed=inputs.seed
+        ).plan
+        kpis = objective(problem, better, None)
+        if kpis.objective < found[0][0].objective:
+            found.insert(0, (kpis, f"{found[0][1]}+search", better))
     return Solution(
         problem=problem,
         previous=None,
@@ -278,6 +286,7 @@ def reasons(
         out.append(Message(id="reason.best_of", params=params))
     else:
         out.append(Message(id="reason.only_plan", params={"candidate": best.name}))
+    out += _price_of_calm(solution, chosen)
     if solution.before is not None:
         out += _effects(solution.before, best)
         counted = sum(1 for m in moved if m.counts)
@@ -288,6 +297,32 @@ def reasons(
             params = {"gain_pct": round(gain, 1), "iterations": iterations}
             out.append(Message(id="reason.improved", params=params))
     return tuple(out)
+
+
+def _price_of_calm(solution: Solution, chosen: int) -> list[Message]:
+    """Why sequences were kept although another plan scores better, or why they were not."""
+    best = solution.candidates[chosen]
+    is_calm = _is_calm(best)
+    others = [c for c in solution.candidates if _is_calm(c) != is_calm]
+    if solution.previous is None or not others:
+        return []
+    rival = min(others, key=lambda c: c.objective)
+    low, high = sorted((best.objective, rival.objective))
+    gain = round(100 * (1 - low / high), 1) if high > 0 else 0.0
+    if is_calm and rival.objective < best.objective:
+        margin = round(100 * PLANT_WEIGHTS.calm, 1)
+        moved = int(rival.kpis["moves"])
+        params = {"rival": rival.name, "gain_pct": gain, "moves": moved, "margin_pct": margin}
+        return [Message(id="reason.calm", params=params)]
+    if not is_calm and best.objective < rival.objective:
+        params = {"moves": int(best.kpis["moves"]), "gain_pct": gain}
+        return [Message(id="reason.clear_margin", params=params)]
+    return []
+
+
+def _is_calm(candidate: Candidate) -> bool:
+    """Whether a candidate keeps the sequences, polished or not; a search starts from such a one."""
+    return candidate.name.removesuffix("+search") in CALM | {"search", "as_it_was"}
 
 
 def _effects(before: Kpis, after: Candidate) -> list[Message]:

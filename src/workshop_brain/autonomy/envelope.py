@@ -59,11 +59,16 @@ def frozen_violations(
     )
 
 
-def moves_by_line(moves: Iterable[Move]) -> dict[str, int]:
-    """How many operations of each line use up the change budget."""
+def moves_by_line(moves: Iterable[Move], *, until_ns: int | None = None) -> dict[str, int]:
+    """How many operations of each line use up the change budget.
+
+    ``until_ns``: only those that stood, or now stand, before this instant; people on the floor
+    do not see the rest.
+    """
     counts: dict[str, int] = {}
     for move in moves:
-        if move.counts:
+        is_near = until_ns is None or min(move.from_start_ns, move.to_start_ns) < until_ns
+        if move.counts and is_near:
             counts[move.line] = counts.get(move.line, 0) + 1
     return counts
 

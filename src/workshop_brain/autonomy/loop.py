@@ -34,6 +34,7 @@ from workshop_brain.autonomy.state import (
     LoopConfig,
     LoopState,
     Open,
+    Planned,
     PlanRef,
     Source,
     blocked_lines,
@@ -54,11 +55,22 @@ from workshop_brain.units import NS_PER_S
 
 URGENT = frozenset(
     {
-        EventKind.BREAKDOWN, EventKind.RESTORED, EventKind.QUALITY_STOP,
-        EventKind.OPERATOR_ABSENT, EventKind.OPERATOR_BACK, EventKind.RUSH_ORDER,
-        EventKind.LATE_FINISH, EventKind.LATE_MATERIAL,
+        EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT,
+        EventKind.RUSH_ORDER,
     }
 )  # fmt: skip
+"""Answered at once. Everything else is routine: gathered, and planned now and then."""
+ROUTINE = frozenset(
+    {
+        EventKind.RESTORED, EventKind.OPERATOR_BACK, EventKind.LATE_FINISH,
+        EventKind.LATE_MATERIAL, EventKind.ORDERS_CHANGED,
+    }
+)  # fmt: skip
+_REPAIRED = frozenset(
+    {*URGENT, EventKind.RESTORED, EventKind.OPERATOR_BACK, EventKind.LATE_FINISH,
+     EventKind.LATE_MATERIAL}
+)  # fmt: skip
+_AT_ONCE = frozenset({*(k.value for k in URGENT), "start", "level_lowered"})
 _DOWN = frozenset({EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT})
 _UP = frozenset({EventKind.RESTORED, EventKind.OPERATOR_BACK})
 _RECENT = 500
@@ -94,9 +106,11 @@ def step(
     """
     turn = _Turn(config, state)
     turn.set(time_ns=max(state.time_ns, fact.time_ns), wall_ns=max(state.wall_ns, fact.wall_ns))
+    turn.set(begun_wall_ns=state.begun_wall_ns or turn.state.wall_ns)
     _HANDLERS[type(fact)](turn, fact)
     _watch_inputs(turn)
     _expire(turn)
+    _begin(turn)
     _compute(turn)
     _release(turn)
     return turn.state, tuple(turn.actions)
@@ -117,21 +131,12 @@ def may_send(config: LoopConfig, state: LoopState, line: str, job: str) -> bool:
 
 
 def _tick(turn: _Turn, fact: f.Tick) -> None:
-    state = turn.state
-    if state.last_plan_wall_ns == 0:
-        turn.set(last_plan_ns=state.time_ns, last_plan_wall_ns=state.wall_ns)
-        _want(turn, _trigger("start", state.time_ns, ""))
     _watch_stations(turn)
     _notice_lateness(turn)
-    config, state = turn.config, turn.state
-    waits = any(o.plan is not None for o in state.open.values())
-    if (
-        not waits
-        and state.computing is None
-        and not state.pending
-        and state.time_ns - state.last_plan_ns >= config.replan_s * NS_PER_S
-        and state.wall_ns - state.last_plan_wall_ns >= config.replan_wall_s * NS_PER_S
-    ):
+    state = turn.state
+    since_ns = state.time_ns - state.last_plan_ns
+    is_free = state.is_ready and state.computing is None and state.proposal is None
+    if is_free and not state.pending and since_ns >= turn.config.replan_s * NS_PER_S:
         _want(turn, _trigger("periodic", state.time_ns, ""))
 
 
@@ -145,7 +150,7 @@ def _happened(turn: _Turn, fact: f.Happened) -> None:
             _station(turn, event.path, event.time_ns, is_down=event.kind in _DOWN)
             return
         _set_down(turn, event.path, event.kind.value if event.kind in _DOWN else "")
-    if event.kind in URGENT or event.kind is EventKind.ORDERS_CHANGED:
+    if event.kind in URGENT | ROUTINE:
         _want(turn, _trigger(event.kind.value, event.time_ns, event.path, **event.payload))
 
 
@@ -394,16 +399,20 @@ def _proposed(turn: _Turn, fact: f.Proposed) -> None:
     if computing is None or computing.token != fact.token:
         return
     turn.set(computing=None)
-    if not fact.options or not _is_worth_it(turn, fact):
+    fact = _calmed(turn, fact, computing)
+    if not fact.options:
         return
     option, decision, waits = _judge_options(turn, fact)
-    if fact.optional and decision.state is DecisionState.BLOCKED:
+    if decision.state is DecisionState.BLOCKED:
+        _hold_back(turn, decision, computing, optional=fact.optional)
+        return
+    is_first = turn.state.reference is None
+    if _moves_only_times(turn.state, option):
+        _time_anew(turn, decision, option)
+        _improve(turn, decision, option.plan)
         return
     turn.do(Record(kind="decision", body=decision_body(decision)))
     _remember(turn, decision.id, decision.state)
-    if decision.state is DecisionState.BLOCKED:
-        turn.do(Announce(topic="decision", path=decision.id))
-        return
     _supersede_plans(turn, decision.id)
     classes = turn.state.basis_class | {decision.decision_class}
     turn.set(basis=option.plan, last_plan_ns=turn.state.time_ns)
@@ -417,20 +426,77 @@ def _proposed(turn: _Turn, fact: f.Proposed) -> None:
         if decision.level is not Level.OBSERVE:
             turn.do(Publish(decision=decision.id, plan_hash=option.plan.hash, in_force=False))
     turn.do(Announce(topic="decision", path=decision.id))
-    if decision.decision_class is not DecisionClass.IMPROVE:
-        _start(turn, "improve", ({"kind": "improve", "of": decision.id},), base=option.plan.hash)
-        turn.do(Improve(token=turn.state.token, decision=decision.id, plan_hash=option.plan.hash))
+    if not is_first and decision.state is DecisionState.APPROVED:
+        _improve(turn, decision, option.plan)
 
 
-def _is_worth_it(turn: _Turn, fact: f.Proposed) -> bool:
-    """A plan that changes nothing is none; optional ones must beat the old one by the margin."""
-    if turn.state.basis is not None and not fact.options[0].moves:
-        return fact.options[0].plan.index.keys() != turn.state.basis.index.keys()
-    if not fact.optional or fact.objective_before is None:
+def _improve(turn: _Turn, decision: Decision, plan: PlanRef) -> None:
+    """Search on from a repair that is in force; one that people still look at stays as it is."""
+    if decision.decision_class is DecisionClass.REPAIR and turn.state.computing is None:
+        _start(turn, "improve", ({"kind": "improve", "of": decision.id},), base=plan.hash)
+        turn.do(Improve(token=turn.state.token, decision=decision.id, plan_hash=plan.hash))
+
+
+def _calmed(turn: _Turn, fact: f.Proposed, computing: Computing) -> f.Proposed:
+    """The options that are worth a change: all after an urgent event or a clear gain, else only
+    those that move no job that was planned before; none when nothing changes at all."""
+    reference = turn.state.reference
+    if not fact.options or reference is None:
+        return fact
+    first = fact.options[0]
+    if not first.moves and first.plan.index.keys() == reference.index.keys():
+        return replace(fact, options=())
+    kinds = {t["kind"] for t in computing.triggers}
+    if kinds & _AT_ONCE or _is_clear_gain(turn, fact):
+        return fact
+    calm = tuple(o for o in fact.options if not any(m.counts for m in o.moves))
+    if fact.optional:
+        calm = tuple(o for o in calm if _moves_only_times(turn.state, o))
+    return replace(fact, options=calm)
+
+
+def _is_clear_gain(turn: _Turn, fact: f.Proposed) -> bool:
+    """Whether the first option beats doing nothing new by the margin."""
+    if fact.objective_before is None:
         return True
-    objective = fact.decision.candidates[fact.options[0].chosen].objective
-    gain = fact.objective_before - objective
+    gain = fact.objective_before - fact.decision.candidates[fact.options[0].chosen].objective
     return gain > turn.config.improve_margin * max(abs(fact.objective_before), 1.0)
+
+
+def _moves_only_times(state: LoopState, option: f.Option) -> bool:
+    """Whether a plan has the units, sequences and jobs of the one in force."""
+    if state.in_force is None or any(m.counts for m in option.moves):
+        return False
+    return option.plan.index.keys() <= state.in_force.index.keys()
+
+
+def _time_anew(turn: _Turn, decision: Decision, option: f.Option) -> None:
+    """Same units, same sequences, other times: a forecast, which asks nobody."""
+    shift_ns = max((abs(m.to_start_ns - m.from_start_ns) for m in option.moves), default=0)
+    by = "forecast"
+    minutes = round(shift_ns / (60 * NS_PER_S))
+    reason = Message(id="reason.only_times", params={"jobs": len(option.moves), "minutes": minutes})
+    kept = tuple(r for r in decision.reasons if not r.id.startswith("judge."))
+    timed = replace(decision, state=DecisionState.IN_FORCE, reasons=(*kept, reason))
+    turn.do(Record(kind="decision", body=decision_body(timed)))
+    _supersede_plans(turn, decision.id)
+    _approve(turn, decision.id, by=by, reason="")
+    turn.set(last_plan_ns=turn.state.time_ns, last_plan_wall_ns=turn.state.wall_ns)
+    _put_in_force(turn, decision.id, option.plan, option.moves)
+    turn.do(Announce(topic="decision", path=decision.id))
+
+
+def _hold_back(turn: _Turn, decision: Decision, computing: Computing, *, optional: bool) -> None:
+    """A plan that may not be: said when limits forbid it, kept in mind when inputs are bad."""
+    turn.set(last_plan_ns=turn.state.time_ns, last_plan_wall_ns=turn.state.wall_ns)
+    is_limit = any(r.id.startswith("envelope.") for r in decision.reasons)
+    if optional and not is_limit:
+        return
+    if _blocked_case(turn, decision.line) is not None:
+        turn.set(held=(*turn.state.held, *computing.triggers)[-20:])
+    turn.do(Record(kind="decision", body=decision_body(decision)))
+    _remember(turn, decision.id, decision.state)
+    turn.do(Announce(topic="decision", path=decision.id))
 
 
 def _judge_options(turn: _Turn, fact: f.Proposed) -> tuple[f.Option, Decision, bool]:
@@ -469,12 +535,11 @@ def _judge_options(turn: _Turn, fact: f.Proposed) -> tuple[f.Option, Decision, b
 
 def _case(turn: _Turn, decision: Decision, option: f.Option) -> Case:
     config, state = turn.config, turn.state
-    moves = moves_by_line(option.moves)
+    moves = _near_moves(turn, option.moves)
     touched = {m.line for m in option.moves} | ({decision.line} if decision.line else set())
     lines = frozenset(touched & set(config.lines)) or frozenset(config.lines)
-    first_plan = state.basis is None
     violations: tuple[Message, ...] = ()
-    if not first_plan:
+    if state.reference is not None:
         violations = (
             *frozen_violations(
                 option.moves,
@@ -495,6 +560,11 @@ def _case(turn: _Turn, decision: Decision, option: f.Option) -> Case:
         findings=option.findings,
         veto_s=config.autonomy.veto_s,
     )
+
+
+def _near_moves(turn: _Turn, moves: tuple[Move, ...]) -> dict[str, int]:
+    """Moves by line that people on the floor will notice soon: these use up the budget."""
+    return moves_by_line(moves, until_ns=turn.state.time_ns + turn.config.near_s * NS_PER_S)
 
 
 def _blocked_case(turn: _Turn, line: str) -> Message | None:
@@ -537,7 +607,8 @@ def _open(
 def _put_in_force(turn: _Turn, id: str, plan: PlanRef, moves: tuple[Move, ...]) -> None:
     state = turn.state
     had_plan = state.in_force is not None
-    spent = state.budget.spend(moves_by_line(moves), state.time_ns) if had_plan else state.budget
+    near = _near_moves(turn, moves) if had_plan else {}
+    spent = state.budget.spend(near, state.time_ns)
     for old, known in state.states.items():
         if known is DecisionState.IN_FORCE:
             _remember(turn, old, DecisionState.SUPERSEDED, by=id)
@@ -595,6 +666,7 @@ def _carry_out(turn: _Turn, id: str, entry: Open) -> None:
     _close(turn, id)
     if entry.plan is not None:
         _put_in_force(turn, id, entry.plan, entry.moves)
+        _improve(turn, entry.decision, entry.plan)
     else:
         _command_open(turn, id, entry)
     turn.do(Announce(topic="decision", path=id))
@@ -695,9 +767,12 @@ def _watch_inputs(turn: _Turn) -> None:
     freed = sorted(before.keys() - now.keys())
     for line in freed:
         turn.do(Announce(topic="free", path=line))
-    if freed and turn.state.last_plan_wall_ns:
-        trigger = _trigger("inputs_restored", turn.state.time_ns, freed[0])
+    if not freed or not turn.state.is_ready:
+        return
+    for trigger in turn.state.held:
         _want(turn, trigger)
+    turn.set(held=())
+    _want(turn, _trigger("inputs_restored", turn.state.time_ns, freed[0]))
 
 
 def _expire(turn: _Turn) -> None:
@@ -743,22 +818,67 @@ def _want(turn: _Turn, trigger: dict[str, Any]) -> None:
     turn.set(pending=(*turn.state.pending, trigger))
 
 
-def _compute(turn: _Turn) -> None:
-    """Start the computation that the waiting triggers ask for; a search gives way to it."""
-    state = turn.state
-    if not state.pending or (state.computing is not None and state.computing.kind != "improve"):
+def _begin(turn: _Turn) -> None:
+    """Planning begins once every receiver has been read and every line is fed, or after a time."""
+    state, config = turn.state, turn.config
+    if state.is_ready:
         return
-    triggers = state.pending
+    listed = all(line in state.listed for line in config.receivers)
+    waited_ns = state.wall_ns - state.begun_wall_ns
+    if (listed and not state.blocked) or waited_ns >= config.start_wait_s * NS_PER_S:
+        start = _trigger("start", state.time_ns, "")
+        turn.set(is_ready=True, pending=(start,), last_plan_ns=state.time_ns)
+        turn.set(last_plan_wall_ns=state.wall_ns)
+
+
+def _compute(turn: _Turn) -> None:
+    """Start the computation that the waiting triggers ask for; a search gives way to it.
+
+    A repair while a proposal waits answers both causes and takes its place.
+    """
+    state = turn.state
+    if not _may_plan(turn):
+        return
+    triggers = tuple(sorted(state.pending, key=lambda t: t["kind"] not in _AT_ONCE))
+    if state.proposal is not None:
+        triggers = _with_causes(triggers, state.proposal.decision)
     kinds = {t["kind"] for t in triggers}
     turn.set(pending=())
-    urgent = kinds & {k.value for k in URGENT}
-    if urgent and state.basis is not None:
+    if kinds & {k.value for k in _REPAIRED} and state.reference is not None:
         _start(turn, "react", triggers)
         turn.do(React(token=turn.state.token, triggers=triggers))
     else:
-        optional = kinds == {"periodic"} and state.basis is not None
+        optional = kinds == {"periodic"} and state.reference is not None
         _start(turn, "build", triggers)
         turn.do(Build(token=turn.state.token, triggers=triggers, optional=optional))
+
+
+def _may_plan(turn: _Turn) -> bool:
+    """Whether to plan now: at once for what is urgent, else neither often nor under people's eyes.
+
+    A search gives way to what is urgent; routine waits for its end.
+    """
+    state, config = turn.state, turn.config
+    if not state.pending or not state.is_ready:
+        return False
+    at_once = any(t["kind"] in _AT_ONCE for t in state.pending) or state.reference is None
+    if state.computing is not None and (state.computing.kind != "improve" or not at_once):
+        return False
+    return at_once or (
+        state.proposal is None
+        and state.time_ns - state.last_plan_ns >= config.routine_s * NS_PER_S
+        and state.wall_ns - state.last_plan_wall_ns >= config.replan_wall_s * NS_PER_S
+    )
+
+
+def _with_causes(
+    triggers: tuple[dict[str, Any], ...], waiting: Decision
+) -> tuple[dict[str, Any], ...]:
+    """Triggers and those of the proposal that the new one will replace."""
+    older = waiting.trigger.get("all") or [waiting.trigger]
+    known = {(t["kind"], t.get("path")) for t in triggers}
+    more = [dict(t) for t in older if (t.get("kind"), t.get("path")) not in known]
+    return (*triggers, *(t for t in more if t.get("kind") not in (None, "start", "improve")))
 
 
 def _start(turn: _Turn, kind: str, triggers: tuple[dict[str, Any], ...], base: str = "") -> None:
@@ -767,32 +887,40 @@ def _start(turn: _Turn, kind: str, triggers: tuple[dict[str, Any], ...], base: s
 
 
 def _notice_lateness(turn: _Turn) -> None:
-    """Jobs that run over, or wait for material, become events once for each planned end."""
+    """Jobs that run over, or wait for material, become events; again once it is as much more."""
     state, config = turn.state, turn.config
     if state.in_force is None:
         return
+    noticed = {job: at for job, at in state.noticed.items() if job in state.in_force.index}
     for planned in state.in_force.jobs:
         order = planned.order
-        key = (order.id, order.end_ns)
         slack = max(config.late_s * NS_PER_S, (order.end_ns - order.start_ns) // 10)
-        if key in turn.state.noticed or state.time_ns < order.start_ns + slack:
+        if state.time_ns < max(order.start_ns, noticed.get(order.id, 0)) + slack:
             continue
-        response = state.response(order.work_center, order.id)
-        begun = is_running(response)
-        if begun and response is not None and response.state is JobState.RUNNING:
-            if state.time_ns < order.end_ns + slack:
-                continue
-            kind = EventKind.LATE_FINISH
-        elif not begun and any(not _is_ended(state, j) for j in planned.after):
-            kind = EventKind.LATE_MATERIAL
-        else:
-            continue
-        turn.set(noticed=frozenset([*list(turn.state.noticed)[-_RECENT:], key]))
-        _want(turn, _trigger(kind.value, state.time_ns, order.equipment, job=order.id))
+        kind = _lateness(state, planned, slack)
+        if kind is not None:
+            noticed[order.id] = state.time_ns
+            _want(turn, _trigger(kind.value, state.time_ns, order.equipment, job=order.id))
+    turn.set(noticed=noticed)
 
 
-def _is_ended(state: LoopState, job: str) -> bool:
-    return any(jobs[job].state is JobState.ENDED for jobs in state.listed.values() if job in jobs)
+def _lateness(state: LoopState, planned: Planned, slack_ns: int) -> EventKind | None:
+    """How a job is late that should have begun more than ``slack_ns`` ago."""
+    order = planned.order
+    response = state.response(order.work_center, order.id)
+    if not is_running(response):
+        waits = any(_is_missing(state, job) for job in planned.after)
+        return EventKind.LATE_MATERIAL if waits else None
+    runs = response is not None and response.state is JobState.RUNNING
+    return EventKind.LATE_FINISH if runs and state.time_ns >= order.end_ns + slack_ns else None
+
+
+def _is_missing(state: LoopState, job: str) -> bool:
+    """Whether pieces of a job are still to come; one that nobody knows any more is long over."""
+    for jobs in state.listed.values():
+        if job in jobs:
+            return jobs[job].state is not JobState.ENDED
+    return state.in_force is not None and job in state.in_force.index
 
 
 # --- release ----------------------------------------------------------------------------------

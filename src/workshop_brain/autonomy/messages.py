@@ -64,6 +64,20 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "reason.moves": ("{moves} jobs change unit or sequence.", "{moves} 个工单改变机台或次序。"),
     "reason.no_moves": ("No job changes unit or sequence.", "没有工单改变机台或次序。"),
+    "reason.only_times": (
+        "Only times moved: {jobs} jobs, by at most {minutes} min; units and sequences stay.",
+        "仅时间变动：{jobs} 个工单，最多 {minutes} 分钟；机台与次序不变。",
+    ),
+    "reason.calm": (
+        "{rival} would score {gain_pct} % better but moves {moves} jobs: "
+        "below {margin_pct} % the calmer plan is kept.",
+        "“{rival}”评分优 {gain_pct} %，但需变动 {moves} 个工单："
+        "低于 {margin_pct} % 时保留更平稳的方案。",
+    ),
+    "reason.clear_margin": (
+        "It moves {moves} jobs, but beats the best calm plan by {gain_pct} %.",
+        "需变动 {moves} 个工单，但比最优的平稳方案好 {gain_pct} %。",
+    ),
     "reason.gap": ("At most {gap_pct} % above the lower bound.", "距下界至多 {gap_pct} %。"),
     "reason.improved": (
         "The search made it {gain_pct} % better in {iterations} steps.",

@@ -33,8 +33,15 @@ class LoopConfig:
         is down for ``station_s`` seconds of plant time counts as the line being down.
     release_s
         Jobs whose planned start is within this many seconds of plant time go out.
-    replan_s, replan_wall_s
-        Plant time, and wall time, between two periodic plans; both must have passed.
+    start_wait_s
+        The first plan waits for every receiver's list and every line's inputs, but no longer
+        than this many seconds of wall time.
+    routine_s, replan_wall_s
+        Plant time, and wall time, between two plans without an urgent cause; both must pass.
+    replan_s
+        Plant time after which the plan is renewed although nothing happened.
+    near_s
+        Moves of jobs within this many seconds of plant time use up the change budget.
     proposal_s
         A proposal that nobody answers is replaced after this many seconds of wall time.
     improve_margin
@@ -56,9 +63,12 @@ class LoopConfig:
     flow_units: Mapping[str, str] = field(default_factory=dict)
     station_s: int = 180
     release_s: int = 1800
+    start_wait_s: float = 15.0
+    routine_s: int = 300
     replan_s: int = 900
+    near_s: int = 4 * 3600
     replan_wall_s: float = 30.0
-    proposal_s: float = 600.0
+    proposal_s: float = 900.0
     improve_margin: float = 0.01
     late_s: int = 600
     retry_s: float = 30.0
@@ -190,7 +200,12 @@ class LoopState:
         Stations of flow lines that are down, with the plant time since when; negative once the
         line itself counts as down because of it.
     noticed
-        ``(job, planned end)`` whose lateness has been acted on.
+        Late jobs of the plan in force, with the plant time at which that was last acted on.
+    is_ready, begun_wall_ns
+        Whether planning may begin, and the wall time of the first fact.
+    held
+        Triggers of a repair that could not be judged because inputs were bad: repaired anew
+        when they are good again.
     """
 
     time_ns: int = 0
@@ -218,7 +233,20 @@ class LoopState:
     releases: int = 0
     last_plan_ns: int = 0
     last_plan_wall_ns: int = 0
-    noticed: frozenset[tuple[str, int]] = frozenset()
+    noticed: Mapping[str, int] = field(default_factory=dict)
+    is_ready: bool = False
+    begun_wall_ns: int = 0
+    held: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def reference(self) -> PlanRef | None:
+        """The plan that a new one is compared with: in force, or the newest advice before that."""
+        return self.in_force or self.basis
+
+    @property
+    def proposal(self) -> Open | None:
+        """The plan that waits for people; there is never more than one."""
+        return next((o for o in self.open.values() if o.plan is not None), None)
 
     def response(self, line: str, job: str) -> JobResponse | None:
         """What the line's receiver says of a job; None when it does not list it."""

@@ -323,3 +323,13 @@ async def connect(address: str | Path) -> tuple[asyncio.StreamReader, asyncio.St
     if isinstance(where, tuple):
         return await asyncio.open_connection(where[0], where[1], limit=limit)
     return await asyncio.open_unix_connection(where, limit=limit)
+
+
+def send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    """Write to a link; ConnectionResetError when it is closed already.
+
+    Writing to a closed transport is a warning with one event loop and a RuntimeError with another.
+    """
+    if writer.is_closing():
+        raise ConnectionResetError("the hand-over is closed")
+    writer.write(data)

@@ -171,7 +171,8 @@ class Outbox:
             self._liveness = event
             if self._live and self._writer is not None:
                 self.flush()
-                self._writer.write(handover.pack_event(event))
+                with suppress(ConnectionResetError):  # repeated after the next HELLO
+                    handover.send(self._writer, handover.pack_event(event))
             return
         self.flush()
         self._emit(self._take_seq(), handover.pack_event(event))
@@ -224,10 +225,10 @@ class Outbox:
         writer = self._writer
         assert writer is not None
         for head in self._news_since(self._told):
-            writer.write(head)
+            handover.send(writer, head)
         if self._holes.open.any():
             frame = self._holes.apply(FrameType(frame[4]), frame[5:])
-        writer.write(frame)
+        handover.send(writer, frame)
         if writer.transport.get_write_buffer_size() > _SOCKET_BYTES:
             log.warning("the brain does not read; spooling")
             writer.transport.abort()
@@ -406,11 +407,11 @@ class Outbox:
             if self._unanswered * handover.PULSE_S > handover.LOST_S:
                 raise SourceError("the brain has been silent for two seconds")
             self._unanswered += 1
-            writer.write(handover.frame(FrameType.PULSE))
+            handover.send(writer, handover.frame(FrameType.PULSE))
 
     async def _greet(self, writer: asyncio.StreamWriter, frame: bytes) -> int:
         self._welcome = asyncio.get_running_loop().create_future()
-        writer.write(frame)
+        handover.send(writer, frame)
         return await self._welcome
 
     async def _supply(self, writer: asyncio.StreamWriter) -> None:
@@ -425,7 +426,7 @@ class Outbox:
             pass
         # No await between the last look at the disk and this loop: nothing can slip in between.
         for frame in self._news_since(self._told):
-            writer.write(frame)
+            handover.send(writer, frame)
         for waiting in self._waiting:
             self._transmit(waiting.frame)
         self._live = True
@@ -433,7 +434,7 @@ class Outbox:
 
     def _say_liveness(self, writer: asyncio.StreamWriter) -> None:
         if self._liveness is not None:
-            writer.write(handover.pack_event(self._liveness))
+            handover.send(writer, handover.pack_event(self._liveness))
 
     async def _replay_session(self, writer: asyncio.StreamWriter, old: SpooledSession) -> None:
         head = list(old.head())
@@ -453,7 +454,7 @@ class Outbox:
         for kind, body in head[1:]:
             if kind is FrameType.DECLARE:
                 count += len(handover.unpack_declare(body, source=self.source)[1])
-            writer.write(handover.frame(kind, body))
+            handover.send(writer, handover.frame(kind, body))
         if old.has_hole:
             holes.after_gap(count)
         self._say_liveness(writer)
@@ -481,7 +482,7 @@ class Outbox:
             (self._spool.directory / f"{self._spool.own.stem}.dropped").unlink(missing_ok=True)
             self._holes.after_gap(len(self.signals))
         for frame in self._news_since(self._told):
-            writer.write(frame)
+            handover.send(writer, frame)
         end = await self._send_file(writer, paths[0], self._acked, self._holes)
         while self._acked < end:
             self._news.clear()
@@ -501,7 +502,7 @@ class Outbox:
                 end = max(end, seq)
                 if seq <= last:
                     continue
-            writer.write(holes.apply(kind, body))
+            handover.send(writer, holes.apply(kind, body))
             await writer.drain()
         return end
 

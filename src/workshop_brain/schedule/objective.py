@@ -4,7 +4,8 @@ objective = tardiness + setup + flow + moves + shift, all in weighted seconds:
 tardiness   sum over jobs of weight x max(0, completion - due)
 setup       seconds of changeover x ``setup``
 flow        throughput at the bottleneck: mean finish of its work x total job weight x ``flow``
-moves       operations on another machine than before x nearness x mean duration x ``move``
+moves       operations on another machine than before x nearness x mean duration x ``move``;
+            here nearness does not fall below ``far``, so that no far operation moves for nothing
 shift       seconds by which starts moved x nearness x ``shift``
 Nearness falls from 1 (starts now) to 0 (starts ``near_s`` from now or later).
 """
@@ -23,7 +24,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Weights of the objective, shown to the user; see the module text for their units."""
+    """Weights of the objective, shown to the user; see the module text for their units.
+
+    Attributes
+    ----------
+    calm
+        Share of the objective by which a new plan from scratch must beat the best one that keeps
+        the sequences (right-shift, re-route) before it is preferred.
+    worth
+        Share of the objective that changed sequences must gain in a repair; below it the plan
+        is only timed anew.
+    """
 
     tardiness: float = 1.0
     setup: float = 0.1
@@ -31,10 +42,13 @@ class Weights:
     move: float = 0.5
     shift: float = 0.05
     near_s: int = 8 * 3600
+    far: float = 0.05
+    calm: float = 0.05
+    worth: float = 0.001
 
 
 PLANT_WEIGHTS = Weights()
-DOCUMENT_WEIGHTS = Weights(setup=0.0, flow=0.0, move=0.0, shift=0.0)
+DOCUMENT_WEIGHTS = Weights(setup=0.0, flow=0.0, move=0.0, shift=0.0, far=0.0, calm=0.0, worth=0.0)
 """For benchmark documents, whose objective is weighted tardiness alone."""
 
 
@@ -125,13 +139,14 @@ def cost_columns(problem: Problem, previous: Plan | None, weights: Weights) -> P
         member = free & (problem.op_work_center == center)
         work = float(shortest[member].sum()) or 1.0
         flow[member] = weights.flow * float(problem.job_weight.sum()) * shortest[member] / work
-    near = np.zeros(n)
+    near, at_all = np.zeros(n), np.zeros(n)
     if previous is not None:
         known = free & (previous.machine >= 0)
         ahead = (previous.start - problem.now) / max(1, weights.near_s)
         near[known] = np.clip(1.0 - ahead[known], 0.0, 1.0)
+        at_all[known] = np.maximum(near[known], weights.far)
     mean = float(shortest.mean()) if n else 0.0
-    return flow, near * weights.shift, near * weights.move * mean
+    return flow, near * weights.shift, at_all * weights.move * mean
 
 
 def objective(

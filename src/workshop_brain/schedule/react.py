@@ -2,8 +2,9 @@
 
 Operations that have started stay; those of the frozen zone stay unless the event itself delays
 them. Candidates: right-shift (same sequences, timed anew), re-route (only what the event hurts
-goes elsewhere) and re-dispatch by rules; each may be polished by a short local search. The best
-by the weighted objective, stability included, is taken once the independent checker agrees.
+goes elsewhere) and re-dispatch by rules; the preferred one is polished by a short local search.
+The best by the weighted objective, stability included, is taken once the independent checker
+agrees; a re-dispatch, which moves nearly everything, only when it is better by ``Weights.calm``.
 """
 
 import time
@@ -46,7 +47,7 @@ class Reaction:
     previous
         The plan before the event, laid on ``problem`` (new operations at machine -1).
     candidates, plans
-        What was considered, best first, with the plans in the same order.
+        What was considered, most preferred first, with the plans in the same order.
     chosen
         Index into both.
     """
@@ -101,10 +102,11 @@ def react(
         ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
         key=lambda row: row[0].objective,
     )
+    scored = _calm_first(scored, weights.calm)
     if iterations > 0 and scored:
         better = polish(problem, scored[0][2], plan, weights, iterations, seed)
         kpis = objective(problem, better, plan, weights, prices)
-        if kpis.objective < scored[0][0].objective:
+        if kpis.objective < (1.0 - weights.worth) * scored[0][0].objective:
             scored.insert(0, (kpis, f"{scored[0][1]}+search", better))
     broken = ""
     for chosen, (kpis, _, candidate) in enumerate(scored):
@@ -125,6 +127,19 @@ def react(
             )
         broken = f"{violations[0].kind}: {', '.join(violations[0].ops)} {violations[0].detail}"
     raise InfeasibleError(f"no candidate passes the checker ({broken}); the last plan stays valid")
+
+
+_Row = tuple[Kpis, str, Plan]
+CALM = frozenset({"right_shift", "reroute"})
+"""Candidates that keep the sequences but for what the event hurts."""
+
+
+def _calm_first(rows: list[_Row], margin: float) -> list[_Row]:
+    """Rows by objective, but those that keep the sequences first unless clearly beaten."""
+    calm = [row for row in rows if row[1] in CALM]
+    if not calm or rows[0][0].objective < (1.0 - margin) * calm[0][0].objective:
+        return rows
+    return [*calm, *(row for row in rows if row[1] not in CALM)]
 
 
 def apply_event(

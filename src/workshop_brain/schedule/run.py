@@ -106,7 +106,9 @@ def _value(problem: Problem, plan: Plan) -> float:
 def react_weights(plan: Plan, now: int) -> Weights:
     """Weighted tardiness, with a light price on change in the next fifth of what is left."""
     left = max(5, int(plan.end.max(initial=0)) - now)
-    return Weights(setup=0.0, flow=0.0, move=0.3, shift=0.02, near_s=left // 5)
+    return Weights(
+        setup=0.0, flow=0.0, move=0.3, shift=0.02, near_s=left // 5, far=0.0, calm=0.0, worth=0.0
+    )
 
 
 def react_file_text(

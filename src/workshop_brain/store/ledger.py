@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -94,6 +94,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._head = Head(0, GENESIS)
+        self._unsynced: list[Path] = []
+        self._anchored = 0
 
     @property
     def path(self) -> Path:
@@ -113,25 +115,61 @@ class Ledger:
             The disk is full or cannot be written; nothing was added.
         """
         with self._lock:
-            fd = self._open()
-            entry = link(self._head, kind, self._wall_ns(), body)
-            line = to_line(entry)
-            size = os.fstat(fd).st_size
-            try:
-                _write(fd, line)
-                os.fdatasync(fd)
-            except OSError as error:
-                with suppress(OSError):
-                    os.ftruncate(fd, size)
-                os.close(fd)
-                self._fd = None
-                raise StoreError(
-                    f"{self._path}: the entry cannot be written ({error.strerror}); free some "
-                    "space and try again"
-                ) from error
-            self._head = Head(entry.n, entry.hash)
+            entry = self._add([(kind, body)])[0]
             self._anchor.write(entry.n, entry.hash)
             return entry
+
+    def append_all(
+        self, rows: Sequence[tuple[str, dict[str, Any]]], inputs: Sequence[bytes] = ()
+    ) -> list[Entry]:
+        """Add entries, with the inputs that they name, at the price of one; as ``append`` does.
+
+        On return the entries are on disk. The inputs and the anchor are once ``settle`` returns.
+        """
+        with self._lock:
+            for data in inputs:
+                self._put(data, sync=False)
+            return self._add(rows)
+
+    def settle(self) -> None:
+        """Bring inputs and anchor to where ``append_all`` left the ledger, on disk."""
+        with self._lock:
+            waiting, self._unsynced = self._unsynced, []
+            try:
+                for path in waiting:
+                    _sync_file(path)
+                if waiting:
+                    _sync_directory(self._inputs)
+            except OSError as error:
+                raise StoreError(
+                    f"{self._inputs}: cannot be written ({error.strerror}); free some space"
+                ) from error
+            if self._anchored < self._head.n:
+                self._anchor.write(self._head.n, self._head.hash)
+                self._anchored = self._head.n
+
+    def _add(self, rows: Sequence[tuple[str, dict[str, Any]]]) -> list[Entry]:
+        fd = self._open()
+        head, entries = self._head, []
+        for kind, body in rows:
+            entry = link(head, kind, self._wall_ns(), body)
+            entries.append(entry)
+            head = Head(entry.n, entry.hash)
+        size = os.fstat(fd).st_size
+        try:
+            _write(fd, b"".join(to_line(entry) for entry in entries))
+            os.fdatasync(fd)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(fd, size)
+            os.close(fd)
+            self._fd = None
+            raise StoreError(
+                f"{self._path}: the entry cannot be written ({error.strerror}); free some "
+                "space and try again"
+            ) from error
+        self._head = head
+        return entries
 
     def head(self) -> Head:
         """Number and hash of the last entry."""
@@ -164,19 +202,24 @@ class Ledger:
 
     def put_input(self, data: bytes) -> str:
         """Keep bytes under their SHA-256 and return it once they are on disk."""
+        with self._lock:
+            return self._put(data, sync=True)
+
+    def _put(self, data: bytes, *, sync: bool) -> str:
         sha = hashlib.sha256(data).hexdigest()
         path = self._inputs / f"{sha}.bin"
-        with self._lock:
-            try:
-                if path.exists() and path.read_bytes() == data:
-                    return sha
-                self._inputs.mkdir(parents=True, exist_ok=True)
-                _replace(path, data)
-            except OSError as error:
-                raise StoreError(
-                    f"{path}: the input cannot be written ({error.strerror}); free some space and "
-                    "try again"
-                ) from error
+        try:
+            if path.exists() and path.read_bytes() == data:
+                return sha
+            self._inputs.mkdir(parents=True, exist_ok=True)
+            _replace(path, data, sync=sync)
+        except OSError as error:
+            raise StoreError(
+                f"{path}: the input cannot be written ({error.strerror}); free some space and "
+                "try again"
+            ) from error
+        if not sync:
+            self._unsynced.append(path)
         return sha
 
     def get_input(self, sha: str) -> bytes:
@@ -261,16 +304,26 @@ def _write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, *, sync: bool = True) -> None:
     temporary = path.with_suffix(".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         _write(fd, data)
-        os.fsync(fd)
+        if sync:
+            os.fsync(fd)
     finally:
         os.close(fd)
     temporary.replace(path)
-    _sync_directory(path.parent)
+    if sync:
+        _sync_directory(path.parent)
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _sync_directory(directory: Path) -> None:

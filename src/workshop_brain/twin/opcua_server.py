@@ -308,7 +308,9 @@ class PlantServer:
             value = texts[int(raw)] if text else _typed(tag.kind, raw)
             await self._write(tag, time_us, value)
             if field == Field.STOP_REASON and device in self._alarms:
-                await self._write(self._alarms[device], time_us, alarm_code(int(raw)))
+                alarm, code = self._alarms[device], alarm_code(int(raw))
+                if not alarm.history or alarm.history[-1][1] != code:
+                    await self._write(alarm, time_us, code)
             if n % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
 

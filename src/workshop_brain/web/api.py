@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from workshop_brain.errors import BrainError
+from workshop_brain.web.alarms import AlarmBook, watch_alarms
 from workshop_brain.web.auth import Audit, Auth
 from workshop_brain.web.context import Context, context, identify, language, token_of
 from workshop_brain.web.gate import Gate
@@ -46,13 +47,17 @@ def create_app(services: Services, *, screens: Path = BUILT) -> FastAPI:
         open_to_all=not services.sign_in,
     )
     hub = LiveHub(services.watch, services.clock, services.feed)
+    alarms = AlarmBook(services.settings)
     door = McpDoor(services)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(watch_alarms(services, alarms), name="alarms")
         try:
             yield
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await hub.close()
             await door.close()
 
@@ -64,7 +69,7 @@ def create_app(services: Services, *, screens: Path = BUILT) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.context = Context(services=services, auth=auth, hub=hub)
+    app.state.context = Context(services=services, auth=auth, hub=hub, alarms=alarms)
     for routes in (session.router, plant.router, history.router, planning.router):
         app.include_router(routes, prefix=API)
     app.include_router(plant.top)

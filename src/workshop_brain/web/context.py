@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 
+from workshop_brain.web.alarms import AlarmBook
 from workshop_brain.web.auth import COOKIE, Auth, allows
 from workshop_brain.web.live_hub import LiveHub
 from workshop_brain.web.messages import language_of, with_texts
@@ -22,6 +23,7 @@ class Context:
     services: Services
     auth: Auth
     hub: LiveHub
+    alarms: AlarmBook
 
 
 def context(connection: HTTPConnection) -> Context:

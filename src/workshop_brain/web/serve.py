@@ -50,9 +50,11 @@ def _services(brain: Brain, feed: EventFeed, host: str) -> Services:
         work_list=brain.work_list,
         data_dir=brain.data,
         sources=brain.sources,
+        settings=brain.records,
         version=__version__,
         simulated=brain.settings.simulated,
         feed=feed,
         plant_rate=lambda: brain.clock.rate,
+        latency=brain.ingest.latency,
         loopback=host in LOOPBACK,
     )

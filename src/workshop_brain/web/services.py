@@ -21,6 +21,7 @@ from workshop_brain.model.order import WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.ports import Clock
 from workshop_brain.production.flow import Layout
+from workshop_brain.production.states import StateLog
 from workshop_brain.web.events import EventFeed
 
 
@@ -53,6 +54,7 @@ class WatchView(Protocol):
 
     live: LiveTable
     units: UnitTable
+    log: StateLog
     alarms: dict[str, Event]
 
     def lines(self) -> tuple[Layout, ...]: ...
@@ -146,6 +148,13 @@ class UserStore(Protocol):
     def use_link(self, token: str, *, now_ns: int) -> Link | None: ...
 
 
+class SettingStore(Protocol):
+    """Keeps small JSON values: see ``store.records.Records``."""
+
+    def setting(self, key: str, default: Any = None) -> Any: ...
+    def set_setting(self, key: str, value: Any) -> None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Services:
     """The rooms behind the API.
@@ -156,6 +165,10 @@ class Services:
         Where ``app`` publishes events for the screens.
     sources
         Status of every source: ``[{id, protocol, state, since_ns, rate, age_s, gaps}]``.
+    settings
+        Keeps the acknowledgement of alarms over a restart.
+    latency
+        Source stamp to durable: ``{stored_p50_ms, stored_p99_ms}``.
     loopback
         The server listens on loopback only: requests for other host names are refused (DNS
         rebinding).
@@ -175,10 +188,12 @@ class Services:
     work_list: WorkListView
     data_dir: Path
     sources: Callable[[], list[dict[str, Any]]]
+    settings: SettingStore | None = None
     version: str = ""
     simulated: bool = False
     feed: EventFeed = field(default_factory=EventFeed)
     plant_rate: Callable[[], float] = field(default=lambda: 1.0)
+    latency: Callable[[], dict[str, float]] = field(default=dict)
     loopback: bool = True
     hosts: tuple[str, ...] = ()
     secure_cookie: bool = False

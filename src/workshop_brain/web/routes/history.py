@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from fastapi import APIRouter, Query
@@ -10,17 +11,85 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from workshop_brain.model.curve import Curve
+from workshop_brain.model.event import EventKind
 from workshop_brain.model.signal import SignalKind
+from workshop_brain.model.state import StopReason, UnitState
 from workshop_brain.units import NS_PER_H, NS_PER_MS
-from workshop_brain.web.context import Context, Here, Viewer
-from workshop_brain.web.plain import Json
+from workshop_brain.web.context import Context, Here, Viewer, answer
+from workshop_brain.web.plain import Json, ask, plain
 from workshop_brain.web.problem import Problem
 from workshop_brain.web.routes.plant import split_paths
 from workshop_brain.web.series import ARROW, MOST_POINTS, as_arrow, as_csv, as_json, instant
 
 router = APIRouter(tags=["history"])
 _DEFAULT_SPAN_NS = NS_PER_H
+_DECISIONS = 1000
+_STATE_CHANGES = 2000
+_BAD_STATES = (UnitState.ABORTED, UnitState.ABORTING, UnitState.HELD)
 _PARALLEL = asyncio.Semaphore(4)
+
+
+@router.get("/events/recent")
+async def recent(
+    request: Request,
+    user: Viewer,
+    here: Here,
+    start: str = Query("", alias="from"),
+    end: str = Query("", alias="to"),
+    paths: str = "",
+    limit: int = Query(500, ge=1, le=5000),
+) -> Json:
+    """What happened in a span, oldest first: decisions, and state changes of units.
+
+    With ``paths`` (units) every state change of theirs; without, only breakdowns and holds.
+    """
+    now = here.services.clock.plant_ns()
+    to_ns = instant(end, now, "to") if end else now
+    from_ns = instant(start, now, "from") if start else to_ns - _DEFAULT_SPAN_NS
+    if from_ns >= to_ns:
+        raise Problem(422, "web.bad_value", field="from", reason="before to", value=start or end)
+    rows = await asyncio.to_thread(_state_changes, here, from_ns, to_ns, paths)
+    for row in plain(await ask(here.services.decider.decisions, _DECISIONS)):
+        if from_ns <= row["time_ms"] * NS_PER_MS < to_ns:
+            payload = {key: row.get(key) for key in ("id", "decision_class", "trigger", "state")}
+            rows.append(
+                {
+                    "time_ms": row["time_ms"],
+                    "kind": EventKind.DECISION.value,
+                    "path": row["line"],
+                    "payload": payload,
+                }
+            )
+    rows.sort(key=lambda row: row["time_ms"])
+    return answer(request, rows[-limit:])
+
+
+def _state_changes(here: Context, from_ns: int, to_ns: int, paths: str) -> list[dict[str, Any]]:
+    """State changes of the named units, or the worst of all units."""
+    watch = here.services.watch
+    names = [p.strip() for p in paths.split(",") if p.strip()]
+    known = [watch.units.rows[name] for name in names if name in watch.units.rows]
+    if names and not known:
+        return []
+    only = np.array(known, np.int32) if names else None
+    found = watch.log.intervals(len(watch.units), from_ns, to_ns, only=only)
+    keep = (found.start_ns > from_ns) & (found.state != UnitState.UNKNOWN)
+    if not names:
+        keep &= np.isin(found.state, _BAD_STATES)
+    at = np.flatnonzero(keep)
+    at = at[np.argsort(found.start_ns[at], kind="stable")][-_STATE_CHANGES:]
+    return [
+        {
+            "time_ms": int(found.start_ns[i]) / NS_PER_MS,
+            "kind": EventKind.STATE_CHANGED.value,
+            "path": watch.units.paths[found.unit[i]],
+            "payload": {
+                "state": UnitState(int(found.state[i])).name,
+                "reason": StopReason(int(found.reason[i])).name,
+            },
+        }
+        for i in at.tolist()
+    ]
 
 
 @router.get("/series")

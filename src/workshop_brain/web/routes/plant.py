@@ -3,18 +3,18 @@
 import asyncio
 import gzip
 from collections import OrderedDict
-from typing import Any
 
 import orjson
 from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from workshop_brain.live.units import Condition
 from workshop_brain.model.event import EventKind
 from workshop_brain.model.signal import SignalDef, SignalKind
 from workshop_brain.units import NS_PER_MS
-from workshop_brain.web.context import Context, Here, Viewer, answer, identify
+from workshop_brain.web.alarms import active_alarms, alarm_body
+from workshop_brain.web.context import Context, Here, Operator, Viewer, answer, identify
 from workshop_brain.web.metrics import MEDIA_TYPE, metrics
 from workshop_brain.web.plain import Json, plain
 from workshop_brain.web.problem import Problem
@@ -47,6 +47,7 @@ async def health(request: Request, here: Here) -> Json:
             "rate": sum(float(s.get("rate") or 0.0) for s in sources),
             "stale": int(live.stale(wall_ns).sum()),
             "historian": plain(services.historian.stats()),
+            "latency": plain(services.latency()) if services.plant_rate() == 1.0 else None,
         }
     )
 
@@ -223,36 +224,32 @@ async def kpi(
     return Json(plain({"lines": views}))
 
 
+class Acknowledged(BaseModel):
+    """Which alarms a person has seen; one place has one alarm of a kind."""
+
+    alarms: list[tuple[str, str]] = Field(min_length=1, max_length=1000)
+    """``[path, kind]`` of each."""
+
+
 @router.get("/alarms")
 async def alarms(request: Request, user: Viewer, here: Here) -> Json:
-    """What needs a person now: lost sources, broken units, quality stops, alarm codes."""
-    watch = here.services.watch
-    units = watch.units
-    out: list[dict[str, Any]] = [
-        _alarm(s["id"], "source_lost", 1, s["since_ns"], source=s["id"])
-        for s in here.services.sources()
-        if s["state"] == "lost"
-    ]
-    for path, row in units.rows.items():
-        condition = Condition(int(units.condition[row]))
-        if condition is not Condition.NONE:
-            name = path.rsplit("/", 1)[1]
-            kind = condition.name.lower()
-            out.append(_alarm(path, kind, 2, int(units.since_ns[row]), unit=name))
-    for path, event in watch.alarms.items():
-        name, code = path.rsplit("/", 1)[1], event.payload["code"]
-        out.append(_alarm(path, "code", 3, event.time_ns, unit=name, code=code))
-    return answer(request, out)
+    """What needs a person now, or went away unseen; with the states of ISA-18.2."""
+    here.alarms.update(active_alarms(here.services), here.services.clock.wall_ns())
+    return answer(request, [alarm_body(alarm) for alarm in here.alarms.rows()])
 
 
-def _alarm(path: str, kind: str, priority: int, since_ns: int, **params: Any) -> dict[str, Any]:
-    return {
-        "path": path,
-        "kind": kind,
-        "priority": priority,
-        "since_ms": since_ns / NS_PER_MS,
-        "message": {"id": f"alarm.{kind}", "params": params},
-    }
+@router.post("/alarms/acknowledge")
+async def acknowledge(body: Acknowledged, request: Request, user: Operator, here: Here) -> Json:
+    """Acknowledge alarms; the answer is the list as it stands then."""
+    now_ns = here.services.clock.wall_ns()
+    for path, kind in body.alarms:
+        try:
+            here.alarms.acknowledge(path, kind, user.name, now_ns)
+        except KeyError as error:
+            raise Problem(404, "web.not_found", what="alarm", id=f"{kind} {path}") from error
+        here.auth.audit("alarm_acknowledged", now_ns, user=user.name, path=path, alarm=kind)
+    await asyncio.to_thread(here.alarms.keep)
+    return answer(request, [alarm_body(alarm) for alarm in here.alarms.rows()])
 
 
 @router.get("/events")

@@ -30,7 +30,7 @@ ARGS = [
     "--disable-component-update", "--disable-sync", "--no-proxy-server",
 ]  # fmt: skip
 PER_SOURCE = 200
-STALE_CODE = 65_534
+OPC_NAMES = ("/state_current", "/infeed_level")
 
 
 @dataclass
@@ -51,11 +51,12 @@ class Poller:
 
 
 def watched(client: httpx.Client) -> dict[str, list[int]]:
-    """Ids of gauges to follow: ``opcua`` and ``sparkplug``, spread over the plant."""
+    """Ids of signals to follow, spread over the plant: states and levels come by OPC UA."""
     tags = client.get("/plant/tags").json()
-    gauges = [i for i, kind in enumerate(tags["kind"]) if kind == "gauge" and tags["counted"][i]]
-    opc = [i for i in gauges if tags["path"][i].endswith("/InfeedLevel")]
-    bulk = [i for i in gauges if not tags["path"][i].endswith("/InfeedLevel")]
+    kinds, paths = tags["kind"], tags["path"]
+    counted = [i for i, yes in enumerate(tags["counted"]) if yes]
+    bulk = [i for i in counted if kinds[i] == "gauge" and not paths[i].endswith(OPC_NAMES)]
+    opc = [i for i in counted if paths[i].endswith(OPC_NAMES)]
     return {"opcua": _spread(opc, PER_SOURCE), "sparkplug": _spread(bulk, PER_SOURCE)}
 
 

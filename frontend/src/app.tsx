@@ -5,7 +5,7 @@ import { clock, day } from "./format";
 import { type Key, language, named, nameOf, t } from "./i18n";
 import { href, route } from "./router";
 import { firstLine, plant } from "./state/plant";
-import { begin, me, session, signOut } from "./state/session";
+import { begin, may, me, session, signOut } from "./state/session";
 import { dark, theme } from "./state/theme";
 import { SignIn } from "./signin";
 import { Dialog, Icon, type IconName, Problem } from "./ui/parts";
@@ -20,19 +20,24 @@ const SCREENS: Record<string, [IconName, Key, () => Promise<Screen>]> = {
   orders: ["orders", "nav.orders", async () => (await import("./orders/screen")).OrdersScreen],
   work: ["work", "nav.work", async () => (await import("./orders/work")).WorkScreen],
   brain: ["brain", "nav.brain", async () => (await import("./brain/screen")).BrainScreen],
+  users: ["users", "nav.users", async () => (await import("./users/screen")).UsersScreen],
 };
 const loaded = new Map<string, Screen>();
+/** The screens this reader may use, in the order of the rail. */
+const offered = (): string[] => Object.keys(SCREENS).filter((id) => id !== "users" || may("admin"));
 
 function Rail(): JSX.Element {
   return (
     <nav class="rail" aria-label={t("nav.label")}>
-      {Object.entries(SCREENS).map(([id, [icon, key]], i) => (
-        <a key={id} href={href(id)} aria-current={route.value.screen === id ? "page" : undefined}
-          title={`${t(key)} (${i + 1})`}>
-          <Icon name={icon} />
-          <span>{t(key)}</span>
-        </a>
-      ))}
+      {offered().map((id, i) => {
+        const [icon, key] = SCREENS[id] as [IconName, Key, unknown];
+        return (
+          <a key={id} href={href(id)} aria-current={route.value.screen === id ? "page" : undefined} title={`${t(key)} (${i + 1})`}>
+            <Icon name={icon} />
+            <span>{t(key)}</span>
+          </a>
+        );
+      })}
     </nav>
   );
 }
@@ -121,7 +126,7 @@ function Top({ onHelp }: { onHelp: () => void }): JSX.Element {
 
 function Help({ onClose }: { onClose: () => void }): JSX.Element {
   const rows: [string, Key][] = [
-    ["Ctrl K · /", "help.palette"], ["1 – 7", "help.screens"], ["?", "help.help"], ["← ↑ → ↓", "help.arrows"],
+    ["Ctrl K · /", "help.palette"], [`1 – ${offered().length}`, "help.screens"], ["?", "help.help"], ["← ↑ → ↓", "help.arrows"],
     ["Enter", "help.enter"], ["+ −", "help.zoom"], ["A", "help.approve"], ["R", "help.reject"],
     ["N", "help.now"], ["Esc", "help.escape"],
   ];
@@ -147,7 +152,7 @@ function useShortcuts(help: () => void): void {
         event.preventDefault();
         paletteOpen.value = !paletteOpen.value;
       } else if (!control && !event.altKey && !typing(event.target) && !document.querySelector("dialog[open]")) {
-        const target = Object.keys(SCREENS)[Number(event.key) - 1];
+        const target = offered()[Number(event.key) - 1];
         if (event.key === "?") help();
         else if (event.key === "/") {
           event.preventDefault();

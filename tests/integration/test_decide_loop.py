@@ -61,8 +61,10 @@ class Desk:
             while not fact():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
-    def happen(self, kind: EventKind, path: str) -> None:
-        self.decider.on_events([Event(time_ns=self.clock.plant_ns(), kind=kind, path=path)])
+    def happen(self, kind: EventKind, path: str, hours: float = 0.0) -> None:
+        now = self.clock.plant_ns()
+        payload = {"until_ns": now + round(hours * NS_PER_H)} if hours else {}
+        self.decider.on_events([Event(time_ns=now, kind=kind, path=path, payload=payload)])
 
 
 @asynccontextmanager
@@ -94,7 +96,7 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
         sources=lambda: [source],
         feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
         announce=events.append,
-        options=DecideOptions(poll_s=0.2, tick_s=0.05, improve_iterations=2000),
+        options=DecideOptions(poll_s=0.2, tick_s=0.05, improve_iterations=2000, start_iterations=20_000),
     )
     running = asyncio.create_task(decider.run())
     try:
@@ -115,8 +117,10 @@ async def test_the_story_from_plan_to_replay(tmp_path: Path) -> None:
         view = brain.schedule_view()
         assert view["in_force"]
         unit = view["bars"][0]["machine"]
+        await d.until(lambda: brain.state.computing is None)
+        assert [row["state"] for row in brain.decisions()] == ["in_force"]
 
-        d.happen(EventKind.BREAKDOWN, unit)
+        d.happen(EventKind.BREAKDOWN, unit, hours=20)
         await d.until(lambda: brain.schedule_view()["proposal"] is not None)
         await d.until(lambda: brain.state.computing is None)
         proposal = brain.schedule_view()["proposal"]

@@ -13,6 +13,7 @@ export interface Health {
   status: string; version: string; plant_ns: number; plant_rate: number; wall_ns: number;
   sources: SourceHealth[]; signals: number; rate: number; stale: number;
   historian: Record<string, number | string>;
+  latency?: { stored_p50_ms?: number | null; stored_p99_ms?: number | null } | null;
 }
 
 export interface PlantUnit { id: string; path: string; families: string[] }
@@ -121,7 +122,12 @@ export interface Curve {
   channels: Record<string, number[]>;
 }
 
+/** An alarm with its state after ISA-18.2; it leaves the list when it is normal again. */
 export interface Alarm {
-  path: string; kind?: string; priority?: number; since_ms?: number; time_ms?: number;
-  message?: Message | string; text?: string; state?: string;
+  path: string; kind: string; priority: number; since_ms: number; message: Message;
+  state: "unacknowledged" | "acknowledged" | "returned_unacknowledged";
+  acked_by: string | null; acked_ms: number | null; returned_ms: number | null;
 }
+
+/** Something that happened, from `events/recent`. */
+export interface PastEvent { time_ms: number; kind: string; path: string; payload: Record<string, unknown> }

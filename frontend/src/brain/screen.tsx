@@ -115,6 +115,7 @@ export function BrainScreen(): JSX.Element {
           <div><dt>{t("kpi.signals")}</dt><dd>{whole(now.signals)}</dd></div>
           <div><dt>{t("brain.rate")}</dt><dd>{t("kpi.rate", { n: whole(now.rate) })}</dd></div>
           <div class={now.stale ? "attention" : ""}><dt>{t("kpi.stale")}</dt><dd>{whole(now.stale)}</dd></div>
+          {now.latency?.stored_p99_ms != null && <div><dt>{t("brain.stored")}</dt><dd>{whole(now.latency.stored_p99_ms)} ms</dd></div>}
           <div><dt>{t("brain.plantRate")}</dt><dd>{number(now.plant_rate, 2)} ×</dd></div>
           <div><dt>{t("brain.version")}</dt><dd>{now.version}</dd></div>
         </dl>

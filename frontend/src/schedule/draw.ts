@@ -27,13 +27,77 @@ function familyInk(family: string, dark: boolean): string {
   return dark ? `hsl(${hue} 22% ${38 + (hash % 3) * 6}%)` : `hsl(${hue} 24% ${66 + (hash % 3) * 6}%)`;
 }
 
+/** The rows drawn ahead, wider than the screen and over all rows: a pan only copies from it. */
+interface Layer {
+  canvas: HTMLCanvasElement; ratio: number; from: number; until: number; height: number;
+  made: readonly unknown[];
+}
+
+/** How far the layer reaches beyond the screen on each side, in screens. */
+const BEYOND = 0.6;
+/** Taller plans are drawn anew at each step. */
+const TALLEST = 4000;
+
+/** Keeps the layer between frames. */
+export class LayerHold { layer: Layer | null = null }
+
 /** Draws the Gantt. Bars below two pixels are merged into one block, so 10,000 cost as few. */
 export class GanttPainter {
   private readonly families = new Map<string, string>();
+  private pen: CanvasRenderingContext2D;
 
-  constructor(private readonly pen: CanvasRenderingContext2D, private readonly ink: Ink, private readonly dark: boolean) {}
+  constructor(private readonly screen: CanvasRenderingContext2D, private readonly ink: Ink, private readonly dark: boolean) {
+    this.pen = screen;
+  }
 
   draw(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
+    this.pen = this.screen;
+    this.body(view, rows, picture);
+    this.axis(view, picture);
+    this.gutter(rows, picture);
+  }
+
+  /** The same picture while it is being dragged: the rows are copied from a layer drawn ahead. */
+  pan(view: ScheduleView, rows: readonly Row[], picture: Picture, hold: LayerHold): void {
+    const all = rows.length * picture.rowHeight;
+    if (all > TALLEST) return this.draw(view, rows, picture);
+    const { window } = picture;
+    const wide = (picture.width - GUTTER) * window.scale;
+    const made = [view, rows, picture.rowHeight, picture.width, picture.height, picture.mode, picture.selected, picture.moved, picture.cursor, window.scale, this.ink];
+    const old = hold.layer;
+    const fits = old !== null && made.every((part, i) => part === old.made[i]) && window.from >= old.from && window.from + wide <= old.until;
+    const layer = fits ? old : (hold.layer = this.ahead(view, rows, picture, made, old?.canvas));
+    const pen = (this.pen = this.screen);
+    const h = picture.height - AXIS;
+    pen.fillStyle = this.ink.panel;
+    pen.fillRect(0, 0, picture.width, picture.height);
+    const left = ((window.from - layer.from) / window.scale) * layer.ratio;
+    const tall = Math.min(h, layer.height - window.top);
+    if (tall > 0)
+      pen.drawImage(layer.canvas, left, window.top * layer.ratio, (picture.width - GUTTER) * layer.ratio, tall * layer.ratio, GUTTER, AXIS, picture.width - GUTTER, tall);
+    this.axis(view, picture);
+    this.gutter(rows, picture);
+  }
+
+  private ahead(view: ScheduleView, rows: readonly Row[], picture: Picture, made: readonly unknown[], canvas = document.createElement("canvas")): Layer {
+    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const inner = picture.width - GUTTER;
+    const margin = Math.round(BEYOND * inner);
+    const { scale } = picture.window;
+    const from = picture.window.from - margin * scale;
+    const height = Math.max(rows.length * picture.rowHeight, picture.height - AXIS);
+    canvas.width = Math.round((inner + 2 * margin) * ratio);
+    canvas.height = Math.round(height * ratio);
+    const pen = canvas.getContext("2d", { alpha: false });
+    if (!pen) throw new Error("this browser gives no 2D canvas");
+    pen.setTransform(ratio, 0, 0, ratio, -GUTTER * ratio, -AXIS * ratio);
+    this.pen = pen;
+    this.body(view, rows, { ...picture, width: GUTTER + inner + 2 * margin, height: height + AXIS, window: { from, scale, top: 0 } });
+    return { canvas, ratio, from, until: from + (inner + 2 * margin) * scale, height, made };
+  }
+
+  /** Everything right of the names and below the axis. */
+  private body(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
     const { pen, ink } = this;
     pen.fillStyle = ink.panel;
     pen.fillRect(0, 0, picture.width, picture.height);
@@ -45,8 +109,6 @@ export class GanttPainter {
     rows.forEach((row, i) => this.row(view, row, i, picture));
     this.nowLine(view, picture);
     pen.restore();
-    this.axis(view, picture);
-    this.gutter(rows, picture);
   }
 
   private x(time: number, { window }: Picture): number {

@@ -7,7 +7,7 @@ import { unitIndex } from "../state/plant";
 import { dark, ink } from "../state/theme";
 import { unitStates } from "../wall/feed";
 import { fit, useSize } from "../ui/parts";
-import { AXIS, GanttPainter, GUTTER, type Picture } from "./draw";
+import { AXIS, GanttPainter, GUTTER, LayerHold, type Picture } from "./draw";
 import { firstAfter, neighbour, pan, rowsOf, whole, type Window, zoom } from "./model";
 
 export interface GanttProps {
@@ -18,6 +18,7 @@ export interface GanttProps {
 interface Grab { x: number; y: number; from: Window; moved: boolean }
 
 const DAY_H = 30;
+const RESTS_MS = 160;
 
 /** Label of a bar for tips and for screen readers. */
 export const barText = (bar: Bar): string =>
@@ -37,6 +38,8 @@ export function Gantt(props: GanttProps): JSX.Element {
   const cursor = useRef(-1);
   const grab = useRef<Grab | null>(null);
   const queued = useRef(0);
+  const panning = useRef(0);
+  const layer = useRef(new LayerHold());
   const [tip, setTip] = useState<{ bar: Bar; x: number; y: number } | null>(null);
   const rowHeight = Math.max(18, Math.min(40, Math.floor((size.height - AXIS) / Math.max(1, rows.length))));
   const overflow = rows.length * rowHeight + AXIS - size.height;
@@ -51,7 +54,9 @@ export function Gantt(props: GanttProps): JSX.Element {
       width: size.width, height: size.height, rowHeight, window: window_.current, selected, moved,
       cursor: cursor.current, mode, words: { frozen: t("schedule.frozen"), now: t("schedule.now") },
     };
-    new GanttPainter(fit(canvas.current, size.width, size.height), palette, dark.peek()).draw(view, rows, picture);
+    const painter = new GanttPainter(fit(canvas.current, size.width, size.height), palette, dark.peek());
+    if (panning.current) painter.pan(view, rows, picture, layer.current);
+    else painter.draw(view, rows, picture);
   };
   const ask = (): void => {
     if (!queued.current) queued.current = requestAnimationFrame(() => paint.current());
@@ -61,9 +66,20 @@ export function Gantt(props: GanttProps): JSX.Element {
   });
 
   const set = (next: Window): void => {
+    const now = window_.current;
     window_.current = next;
+    if (now && now.scale === next.scale) settle();
     ask();
   };
+  // Copy from the layer while the plan moves; draw it in full once it rests.
+  const settle = (): void => {
+    clearTimeout(panning.current);
+    panning.current = setTimeout(() => {
+      panning.current = 0;
+      ask();
+    }, RESTS_MS) as unknown as number;
+  };
+  useEffect(() => () => clearTimeout(panning.current), []);
   const hit = (x: number, y: number): { row: number; bar: Bar | null } => {
     const now = window_.current;
     if (!now || y < AXIS) return { row: -1, bar: null };

@@ -8,10 +8,12 @@ import { named, t } from "../i18n";
 import { adjust, href, route } from "../router";
 import { centerName, productName, tail } from "../state/plant";
 import { usePoll } from "../state/poll";
+import { may } from "../state/session";
 import { LineControls } from "../brain/autonomy";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { DecisionCard, kpiText } from "./card";
 import { Gantt } from "./gantt";
+import { WhatIf } from "./whatif";
 import { decisionClass, decisionStateText, isNotable, messageText, move, triggerText } from "./words";
 
 const MODES = ["plain", "family", "late"] as const;
@@ -133,7 +135,7 @@ function Table({ view, row }: { view: ScheduleView; row: string | null }): JSX.E
   );
 }
 
-function Tools({ mode, table }: { mode: string; table: boolean }): JSX.Element {
+function Tools({ mode, table, onWhatIf }: { mode: string; table: boolean; onWhatIf: () => void }): JSX.Element {
   return (
     <div class="title">
       <h1>{t("nav.schedule")}</h1>
@@ -143,6 +145,7 @@ function Tools({ mode, table }: { mode: string; table: boolean }): JSX.Element {
         </select>
       </label>
       <button type="button" aria-pressed={table} onClick={() => adjust({ table: table ? undefined : "1" })}>{t("schedule.asTable")}</button>
+      {may("operator") && <button type="button" onClick={onWhatIf}>{t("whatif.open")}</button>}
       <a class="button" href="api/v1/schedule/print" target="_blank" rel="noopener">{t("schedule.print")}</a>
       <span class="space" />
       <span class="legend">
@@ -162,6 +165,7 @@ export function ScheduleScreen(): JSX.Element {
   const decisions = usePoll<Decision[]>("decisions?limit=50", 2000);
   const list = decisions.data ?? [];
   const [speech, setSpeech] = useState("");
+  const [supposing, setSupposing] = useState(false);
   const keys = useRef<(key: string) => void>(() => undefined);
   const op = params.get("op") ?? "";
   const mode = params.get("mode") ?? "plain";
@@ -183,7 +187,8 @@ export function ScheduleScreen(): JSX.Element {
   }), []);
   return (
     <div class="schedule screen">
-      <Tools mode={mode} table={table} />
+      <Tools mode={mode} table={table} onWhatIf={() => setSupposing(true)} />
+      {supposing && view && <WhatIf view={view} machine={bar?.machine ?? params.get("row") ?? ""} onClose={() => setSupposing(false)} />}
       <Problem text={error} />
       {view && <Kpis view={view} />}
       <section class={`plan ${stale.value ? "hatched" : ""}`} aria-label={t("nav.schedule")}>

@@ -5,21 +5,24 @@ import "uplot/dist/uPlot.min.css";
 import { download, get, query } from "../api/client";
 import { STALE_QUALITY } from "../api/frames";
 import { live, type LiveEvent, plantMs, stale } from "../api/live";
-import type { Decision, Series } from "../api/types";
+import type { Decision, PastEvent, Series } from "../api/types";
 import { clock, dayTime, number, zone } from "../format";
-import { named, t } from "../i18n";
+import { language, named, t } from "../i18n";
 import { adjust, route } from "../router";
-import { kindName, shortPath, tagIndex, tags, unitOf } from "../state/plant";
+import { reasonText, stateText } from "../state/condition";
+import { kindName, shortPath, tagIndex, tags, tail, unitOf } from "../state/plant";
 import { ink } from "../state/theme";
 import { decisionClass, triggerText } from "../schedule/words";
 import { Empty, Panel, Problem, Scroll, useSize } from "../ui/parts";
 import { find } from "../ui/search";
+import { isRibbon, ribbon, type Ribbon, Ribbons } from "./ribbon";
 import { align, append, forget, statistics, trace, type Trace } from "./data";
 
 const MOST = 8;
 const SPANS: [string, number][] = [["5m", 300], ["15m", 900], ["1h", 3600], ["8h", 28_800], ["1d", 86_400], ["7d", 604_800], ["30d", 2_592_000]];
 const MANY_POINTS = 1600;
 const REFRESH_MS = 250;
+const WORDS_MS = 3000;
 
 interface Mark { time: number; text: string; kind: string }
 interface Range { from: number; to: number }
@@ -86,9 +89,9 @@ function options(traces: readonly Trace[], width: number, height: number, marks:
   };
 }
 
-interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void }
+interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void; onInset: (px: number) => void }
 
-function Chart({ traces, version, range, marks, onZoom, onCursor }: ChartProps): JSX.Element {
+function Chart({ traces, version, range, marks, onZoom, onCursor, onInset }: ChartProps): JSX.Element {
   const [hold, size] = useSize<HTMLDivElement>();
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -118,6 +121,7 @@ function Chart({ traces, version, range, marks, onZoom, onCursor }: ChartProps):
       chart.setData(align(traces) as uPlot.AlignedData, false);
       chart.setScale("x", { min: range.from, max: range.to });
     });
+    onInset(Math.round(chart.bbox.left / devicePixelRatio));
   }, [version, range.from, range.to, marks]);
   const key = (event: KeyboardEvent): void => {
     const span = range.to - range.from;
@@ -195,22 +199,37 @@ function Picker({ chosen, add }: { chosen: string[]; add: (path: string) => void
   );
 }
 
-/** Decisions and the events of this page, as marks of the chart and as a list. */
-function useMarks(units: Set<string>): Mark[] {
-  const [decisions, setDecisions] = useState<Mark[]>([]);
-  const [events, setEvents] = useState<Mark[]>([]);
-  useEffect(() => {
-    get<Decision[]>("decisions?limit=100").then(
-      (rows) => setDecisions(rows.map((row) => ({ time: row.time_ms / 1000, kind: "decision", text: `${decisionClass(row)}: ${triggerText(row)}` }))),
-      () => undefined,
-    );
-  }, []);
+const eventText = (event: PastEvent): string => {
+  const { payload } = event;
+  if (event.kind === "decision") return `${decisionClass(payload as unknown as Decision)}: ${triggerText(payload as unknown as Decision)}`;
+  const what = typeof payload["state"] === "string" ? stateText(payload["state"]) : named("event", event.kind);
+  const why = typeof payload["reason"] === "string" && payload["reason"] !== "NONE" ? ` · ${reasonText(payload["reason"])}` : "";
+  return `${tail(event.path)}: ${what}${why}`;
+};
+
+/** Decisions of the span and the state changes of the shown units, from the records. */
+function useMarks(units: readonly string[], range: Range): Mark[] {
+  const [marks, setMarks] = useState<Mark[]>([]);
+  // A live span moves on by itself: ask again when it has moved by a fifth, or when something happened.
+  const step = Math.max(5, (range.to - range.from) / 5);
+  const [news, setNews] = useState(0);
+  const from = Math.floor(range.from / step) * step;
+  const to = Math.ceil(range.to / step) * step;
   useEffect(() => live.onEvent((event: LiveEvent) => {
-    if (event.kind !== "decision" && !units.has(event.path)) return;
-    const ms = event.time_ms ?? (event.time_ns ?? 0) / 1e6;
-    setEvents((old) => [...old.slice(-200), { time: ms / 1000, kind: event.kind, text: event.text ?? named("event", event.kind) }]);
-  }), [[...units].join()]);
-  return useMemo(() => [...decisions, ...events], [decisions, events]);
+    if (event.kind === "decision" || units.includes(event.path)) setNews((n) => n + 1);
+  }), [units.join()]);
+  useEffect(() => {
+    const abort = new AbortController();
+    const timer = window.setTimeout(() => {
+      get<PastEvent[]>(`events/recent?${query({ from: Math.round(from * 1000), to: Math.round(to * 1000), paths: units.join(",") || undefined, limit: 500 })}`, abort.signal)
+        .then((rows) => setMarks(rows.map((row) => ({ time: row.time_ms / 1000, kind: row.kind, text: eventText(row) }))), () => undefined);
+    }, 200);
+    return () => {
+      window.clearTimeout(timer);
+      abort.abort();
+    };
+  }, [units.join(), from, to, news, language.value]);
+  return marks;
 }
 
 const readTime = (text: string | null): number | null => (text && Number.isFinite(Number(text)) ? Number(text) / 1000 : null);
@@ -227,18 +246,24 @@ export function TrendScreen(): JSX.Element {
   const [cursor, setCursor] = useState<number | null>(null);
   const [end, setEnd] = useState(plantMs.peek() / 1000 || Date.now() / 1000);
   const range: Range = isLive ? { from: end - span, to: end } : { from: fixed.from as number, to: fixed.to as number };
-  const units = useMemo(() => new Set(paths.map(unitOf)), [paths]);
-  const marks = useMarks(units);
+  const units = useMemo(() => [...new Set(paths.map(unitOf))], [paths]);
+  const marks = useMarks(units, range);
+  const kindOf = (path: string): string => kindName(tags.value?.kind[tagIndex.value.get(path) ?? -1]);
+  const known = tags.value !== null;
+  const lines = useMemo(() => paths.filter((path) => !isRibbon(path, kindOf(path))), [paths, known]);
+  const strips = useMemo(() => paths.filter((path) => isRibbon(path, kindOf(path))), [paths, known]);
+  const [ribbons, setRibbons] = useState<Ribbon[]>([]);
+  const [inset, setInset] = useState(0);
   const from = isLive ? span : `${fixed.from}-${fixed.to}`;
   const ready = plantMs.value > 0;
 
   useEffect(() => {
     const abort = new AbortController();
-    if (paths.length === 0) return setTraces([]);
-    if (isLive && !ready) return;
+    if (lines.length === 0) return setTraces([]);
+    if (!known || (isLive && !ready)) return;
     const now = plantMs.peek() / 1000;
     const wanted = isLive ? { from: now - span, to: now } : range;
-    get<{ series: Series[] }>(`series?${query({ paths: paths.join(","), from: Math.round(wanted.from * 1000), to: Math.round(wanted.to * 1000), points: MANY_POINTS })}`, abort.signal)
+    get<{ series: Series[] }>(`series?${query({ paths: lines.join(","), from: Math.round(wanted.from * 1000), to: Math.round(wanted.to * 1000), points: MANY_POINTS })}`, abort.signal)
       .then((answer) => {
         setTraces(answer.series.map(trace));
         setVersion((n) => n + 1);
@@ -246,11 +271,38 @@ export function TrendScreen(): JSX.Element {
         if (isLive) setEnd(now);
       }, (problem: unknown) => !abort.signal.aborted && setError(problem instanceof Error ? problem.message : String(problem)));
     return () => abort.abort();
-  }, [paths, from, ready]);
+  }, [lines, from, ready, known]);
+
+  // Words are asked for raw, and from before the span, so that it begins with a known value.
+  useEffect(() => {
+    if (strips.length === 0) return setRibbons([]);
+    if (isLive && !ready) return;
+    const abort = new AbortController();
+    let timer = 0;
+    const load = (): void => {
+      const now = plantMs.peek() / 1000;
+      const wanted = isLive ? { from: now - span, to: now } : range;
+      const before = Math.max(wanted.to - wanted.from, 3600);
+      get<{ series: Series[] }>(`series?${query({ paths: strips.join(","), from: Math.round((wanted.from - before) * 1000), to: Math.round(wanted.to * 1000) })}`, abort.signal)
+        .then((answer) => {
+          setRibbons(answer.series.map((one) => ribbon(one, wanted.to)));
+          setError("");
+          if (isLive && lines.length === 0) setEnd(now);
+        }, (problem: unknown) => !abort.signal.aborted && setError(problem instanceof Error ? problem.message : String(problem)))
+        .finally(() => {
+          if (isLive && !abort.signal.aborted) timer = window.setTimeout(load, WORDS_MS);
+        });
+    };
+    load();
+    return () => {
+      abort.abort();
+      window.clearTimeout(timer);
+    };
+  }, [strips, from, ready, language.value]);
 
   useEffect(() => {
-    const ids = paths.map((path) => tagIndex.value.get(path)).filter((id): id is number => id !== undefined);
-    if (!isLive || ids.length === 0 || ids.length !== paths.length) return live.show({ view: "wall", hz: 2 });
+    const ids = lines.map((path) => tagIndex.value.get(path)).filter((id): id is number => id !== undefined);
+    if (!isLive || ids.length === 0 || ids.length !== lines.length) return live.show({ view: "wall", hz: 2 });
     live.show({ view: "tags", ids, hz: 5 });
     let last = 0;
     return live.onTags((frame) => {
@@ -265,7 +317,7 @@ export function TrendScreen(): JSX.Element {
       setEnd(frame.timeMs / 1000);
       setVersion((n) => n + 1);
     });
-  }, [paths, isLive, traces, tagIndex.value, span]);
+  }, [lines, isLive, traces, tagIndex.value, span]);
 
   const set = (next: string[]): void => adjust({ s: next.join(",") || undefined });
   const zoom = (next: Range | null): void =>
@@ -275,7 +327,7 @@ export function TrendScreen(): JSX.Element {
       .catch((problem: unknown) => setError(problem instanceof Error ? problem.message : String(problem)));
   };
   const inside = marks.filter((mark) => mark.time >= range.from && mark.time <= range.to).slice(-30).reverse();
-  const kinds = [...new Set(paths.map((path) => kindName(tags.value?.kind[tagIndex.value.get(path) ?? -1])))];
+  const kinds = [...new Set(paths.map(kindOf))];
   return (
     <div class="trend screen">
       <div class="title">
@@ -294,9 +346,9 @@ export function TrendScreen(): JSX.Element {
       <Problem text={error} />
       <div class="trend-main">
         <section class={`panel plot ${isLive && stale.value ? "hatched" : ""}`} aria-label={t("nav.trend")}>
-          {paths.length > 0
-            ? <Chart traces={traces} version={version} range={range} marks={inside} onZoom={zoom} onCursor={setCursor} />
-            : <Empty text={t("trend.none")} />}
+          {lines.length > 0 && <Chart traces={traces} version={version} range={range} marks={inside} onZoom={zoom} onCursor={setCursor} onInset={setInset} />}
+          {paths.length === 0 && <Empty text={t("trend.none")} />}
+          {strips.length > 0 && <Ribbons ribbons={ribbons} from={range.from} to={range.to} inset={lines.length > 0 ? inset : 0} remove={(path) => set(paths.filter((one) => one !== path))} />}
           <p id="trend-keys" class="muted hint">{t("trend.keys")}</p>
           {traces.length > 0 && <Legend traces={traces} range={range} cursor={cursor} remove={(path) => set(paths.filter((one) => one !== path))} />}
         </section>

@@ -6,6 +6,7 @@ import type { Order } from "../api/types";
 import { type Key, t } from "../i18n";
 import { href } from "../router";
 import { centerName, plant, shortPath, tags, units } from "../state/plant";
+import { may } from "../state/session";
 import { find, type Entry } from "./search";
 import { Dialog } from "./parts";
 
@@ -13,11 +14,11 @@ export const paletteOpen = signal(false);
 
 const SCREENS: [string, Key][] = [
   ["wall", "nav.wall"], ["line", "nav.line"], ["schedule", "nav.schedule"], ["trend", "nav.trend"],
-  ["orders", "nav.orders"], ["work", "nav.work"], ["brain", "nav.brain"],
+  ["orders", "nav.orders"], ["work", "nav.work"], ["brain", "nav.brain"], ["users", "nav.users"],
 ];
 
 function entries(orders: Order[]): Entry[] {
-  const rows: Entry[] = SCREENS.map(([id, key]) => ({ text: t(key), kind: t("palette.screen"), href: href(id) }));
+  const rows: Entry[] = SCREENS.filter(([id]) => id !== "users" || may("admin")).map(([id, key]) => ({ text: t(key), kind: t("palette.screen"), href: href(id) }));
   for (const unit of units.value)
     rows.push({
       text: unit.path, kind: unit.counted ? t("palette.station") : centerName(unit.cell),

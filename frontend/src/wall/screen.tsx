@@ -13,6 +13,7 @@ import { usePoll } from "../state/poll";
 import { ink } from "../state/theme";
 import { Chip, Empty, fit, Panel, Scroll, useSize } from "../ui/parts";
 import { decisionClass, decisionStateText, triggerText } from "../schedule/words";
+import { Alarms } from "./alarms";
 import { HIGH, LOW } from "./bands";
 import { Painter } from "./draw";
 import { feed, type Feed, unitStates } from "./feed";
@@ -303,6 +304,7 @@ export function WallScreen(): JSX.Element {
       </section>
       <aside class="side" aria-label={t("wall.side")}>
         <NextDecision />
+        <Alarms />
         {now && <OddOnes now={now} />}
       </aside>
       <div class="sr" aria-live="polite">{speech}</div>

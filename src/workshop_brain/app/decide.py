@@ -6,10 +6,10 @@ A record is durable before the act that it allows is carried out.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from workshop_brain.app import schedule_views as views
 from workshop_brain.app.plan_state import Returns
@@ -29,6 +29,7 @@ from workshop_brain.model.decision import DecisionClass, DecisionState, Level, M
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import JobOrder, JobState, RequestState, WorkRequest
 from workshop_brain.model.plant import Plant, WorkCenterKind
+from workshop_brain.model.state import UnitState
 from workshop_brain.ports import Clock, CommandOutcome, Confirmation, Dispatcher
 from workshop_brain.schedule.explain import explain, why_not
 from workshop_brain.schedule.objective import objective
@@ -61,6 +62,13 @@ class SourceRow(Protocol):
     def age_s(self) -> float: ...
 
 
+@runtime_checkable
+class Observer(Protocol):
+    """A way out that takes a unit's own signal for a person's tap."""
+
+    async def observe(self, equipment: str, *, running: bool, time_ns: int) -> None: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecideOptions:
     """How the decision loop is run.
@@ -71,8 +79,11 @@ class DecideOptions:
         Wall time between two ticks, and between two reads of a receiver's job list.
     horizon_days
         Orders released within this time are planned.
-    improve_iterations
-        Search budget after each repair, a few seconds on two cores.
+    improve_iterations, start_iterations
+        Search budget after each repair (some tenths of a second), and for the first plan
+        (2.4 s for 311 operations).
+    prepare_s
+        Wall time between two renewals of the problem that the next repair starts from.
     """
 
     tick_s: float = 0.2
@@ -80,6 +91,8 @@ class DecideOptions:
     horizon_days: float = 5.0
     react_iterations: int = 300
     improve_iterations: int = 150_000
+    start_iterations: int = 1_000_000
+    prepare_s: float = 3.0
     release_s: int = 1800
     replan_s: int = 900
 
@@ -125,6 +138,7 @@ class Decider:
             horizon_days=self.options.horizon_days,
             react_iterations=self.options.react_iterations,
             improve_iterations=self.options.improve_iterations,
+            start_iterations=self.options.start_iterations,
         )
         self.state = LoopState()
         self._dispatchers = dict(dispatchers)
@@ -157,6 +171,8 @@ class Decider:
         self._signal_wall: dict[int, int] = {}
         self._shown: PlanRef | None = None
         self._in_force_shown: PlanRef | None = None
+        self._to_write: tuple[PlanRef, str, bool] | None = None
+        self._write_wake = asyncio.Event()
         self._resume()
 
     # -- life -------------------------------------------------------------------------------
@@ -166,6 +182,8 @@ class Decider:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry_out())
+                group.create_task(self._write_plans())
+                group.create_task(self._prepare())
                 for line in self._dispatchers:
                     group.create_task(self._poll(line))
                     group.create_task(self._send(line))
@@ -174,6 +192,7 @@ class Decider:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._write_newest()
             for dispatcher in self._dispatchers.values():
                 await dispatcher.close()
 
@@ -205,7 +224,6 @@ class Decider:
             self._shown = self._in_force_shown = plan
 
     async def _ticks(self) -> None:
-        await self._until_listed()
         feeds: Mapping[str, frozenset[str]] = {}
         while True:
             now = self._feeds()
@@ -215,13 +233,6 @@ class Decider:
             self._tell(f.SourcesSeen(**self._now(), ages=self._ages()))
             self._tell(f.Tick(**self._now()))
             await asyncio.sleep(self.options.tick_s)
-
-    async def _until_listed(self) -> None:
-        """The first plan waits for the receivers' lists, but not for ever."""
-        for _ in range(50):
-            if all(line in self.state.listed for line in self._dispatchers):
-                return
-            await asyncio.sleep(0.1)
 
     def _ages(self) -> dict[str, float]:
         out = {}
@@ -238,6 +249,8 @@ class Decider:
     def on_events(self, events: Sequence[Event]) -> None:
         """Events of the floor and of the sources; on the reaction path, returns at once."""
         for event in events:
+            if event.kind is EventKind.STATE_CHANGED:
+                self._observe(event)
             if event.kind not in _WANTED:
                 continue
             if event.kind in _STOPS:
@@ -248,6 +261,28 @@ class Decider:
             elif event.kind is EventKind.LATE_MATERIAL and event.payload.get("until_ns"):
                 self._material[event.path] = int(event.payload["until_ns"])
             self._tell(f.Happened(**self._now(), event=event))
+
+    def _observe(self, event: Event) -> None:
+        """A unit on a people's line begins to run: that is as good as a tap on its next job."""
+        line = self.config.units.get(event.path, "")
+        dispatcher = self._dispatchers.get(line)
+        running = event.payload.get("state") == UnitState.EXECUTE.name
+        if running and isinstance(dispatcher, Observer):
+            sight = dispatcher.observe(event.path, running=True, time_ns=event.time_ns)
+            self._own(self._seen(line, sight))
+
+    async def _seen(self, line: str, sight: Coroutine[Any, Any, None]) -> None:
+        try:
+            await sight
+        except BrainError as error:
+            _log.warning("line %s: a job that begins is not noted: %s", line, error)
+        self._polls[line].set()
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that ends with the decider."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def orders_changed(self, ids: Sequence[str] = (), *, rush: bool = False) -> None:
         """The order book changed: plan again, at once for a rush order."""
@@ -283,32 +318,56 @@ class Decider:
     def _start(self, action: a.React | a.Build | a.Improve, wall_ns: int) -> None:
         """Compute in a thread; a search that nobody waits for any more is simply not heard."""
         self._signal_wall[action.token] = wall_ns
-        task = asyncio.get_running_loop().create_task(self._compute(self._task(action)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._own(self._compute(self._task(action)))
 
-    def _task(self, action: a.React | a.Build | a.Improve) -> Task:
+    async def _prepare(self) -> None:
+        """Keep a problem ready for the next repair; the first round also runs a repair dry, so
+        that no real one pays for loading the kernels."""
+        is_warm = False
+        while True:
+            await asyncio.sleep(self.options.prepare_s)
+            if self.state.reference is None or self.state.computing is not None:
+                continue
+            try:
+                task = self._now_task("react")
+                await asyncio.to_thread(self.planner.prepare, task)
+                if not is_warm:
+                    await asyncio.to_thread(self.planner.rehearse, task)
+                    is_warm = True
+            except BrainError as error:
+                _log.debug("no problem made ready: %s", error)
+
+    def _now_task(self, kind: str) -> Task:
+        """A computation on what is known now, which nobody asked for."""
         now_ns = self._clock.plant_ns()
-        base = None
-        triggers: tuple[dict[str, Any], ...]
-        if isinstance(action, a.Improve):
-            base = self.planner.known(action.plan_hash)
-            triggers = ({"kind": "improve", "of": action.decision, "time_ns": now_ns},)
-        else:
-            minutes = self.config.replan_s // 60
-            triggers = tuple(
-                {**t, "minutes": minutes} if t["kind"] == "periodic" else t for t in action.triggers
-            )
-        in_force = self.state.in_force
         return Task(
-            kind=type(action).__name__.lower(),
-            token=action.token,
+            kind=kind,
+            token=0,
             time_ns=now_ns,
             state=self.state,
             requests=self._requests,
             orders=self._known_orders(),
             down=self._returns.down(tuple(self.state.down), now_ns),
             material={k: v for k, v in self._material.items() if v > now_ns},
+            triggers=({"kind": "periodic", "path": "", "time_ns": now_ns},),
+        )
+
+    def _task(self, action: a.React | a.Build | a.Improve) -> Task:
+        plain = self._now_task(type(action).__name__.lower())
+        base = None
+        triggers: tuple[dict[str, Any], ...]
+        if isinstance(action, a.Improve):
+            base = self.planner.known(action.plan_hash)
+            triggers = ({"kind": "improve", "of": action.decision, "time_ns": plain.time_ns},)
+        else:
+            minutes = self.config.replan_s // 60
+            triggers = tuple(
+                {**t, "minutes": minutes} if t["kind"] == "periodic" else t for t in action.triggers
+            )
+        in_force = self.state.in_force
+        return replace(
+            plain,
+            token=action.token,
             triggers=triggers,
             optional=isinstance(action, a.Build) and action.optional,
             base=base,
@@ -364,17 +423,22 @@ class Decider:
                     done.set_result(None)
 
     async def _carry_out_batch(self, batch: tuple[a.Action, ...]) -> None:
-        """In order; the index for the screens follows once nobody waits for it any more."""
-        recorded: list[tuple[a.Record, int]] = []
+        """All records at the price of one, then what people see, then what goes to machines.
+
+        The inputs and the ledger's anchor follow the news, but stand before any command leaves;
+        the index for the screens comes last.
+        """
+        records = [action for action in batch if isinstance(action, a.Record)]
+        entries = await asyncio.to_thread(self._record, records) if records else []
+        sends: list[a.Dispatch | a.Withdraw] = []
         for action in batch:
             match action:
                 case a.Record():
-                    entry = await asyncio.to_thread(self._record, action)
-                    recorded.append((action, entry))
+                    continue
                 case a.Publish():
-                    await self._publish(action)
+                    self._publish(action)
                 case a.Dispatch() | a.Withdraw():
-                    self._senders[action.line].put_nowait(action)
+                    sends.append(action)
                 case a.ReadBack():
                     self._polls[action.line].set()
                 case a.Announce():
@@ -383,8 +447,12 @@ class Decider:
                     self._say("waiting", action.decision, {})
                 case _:
                     raise AssertionError(f"unknown action {action!r}")
-        if recorded:
-            await asyncio.to_thread(self._index, recorded)
+        if records:
+            await asyncio.to_thread(self._ledger.settle)
+        for send in sends:
+            self._senders[send.line].put_nowait(send)
+        if records:
+            await asyncio.to_thread(self._index, list(zip(records, entries, strict=True)))
 
     def _index(self, recorded: Sequence[tuple[a.Record, int]]) -> None:
         """What the lists of decisions show after a restart; the ledger alone is the truth."""
@@ -395,14 +463,20 @@ class Decider:
             if action.kind == "approval":
                 self._save_approval(action.body)
 
-    def _record(self, action: a.Record) -> int:
-        """One ledger entry, durable on return, and what the screens show of it; its number."""
+    def _record(self, actions: Sequence[a.Record]) -> list[int]:
+        """Ledger entries, durable on return, and what the screens show of them; their numbers."""
+        ids = [x.body["id"] for x in actions if x.kind == "decision"]
+        inputs = [self._drafts[id] for id in ids if id in self._drafts]
+        entries = self._ledger.append_all([(x.kind, x.body) for x in actions], inputs)
+        for id in ids:
+            self._drafts.pop(id, None)
+        for action in actions:
+            self._note(action)
+        return [entry.n for entry in entries]
+
+    def _note(self, action: a.Record) -> None:
+        """What the screens show of a record."""
         body = action.body
-        if action.kind == "decision":
-            data = self._drafts.pop(body["id"], None)
-            if data is not None:
-                self._ledger.put_input(data)
-        entry = self._ledger.append(action.kind, body)
         if action.kind == "decision":
             self._decisions[body["id"]] = body
             while len(self._decisions) > 500:
@@ -419,7 +493,6 @@ class Decider:
             self._note_confirmation(body)
         elif action.kind == "outcome":
             self._outcomes.setdefault(body["decision"], []).append(dict(body))
-        return entry.n
 
     def _save_approval(self, body: Mapping[str, Any]) -> None:
         row = self._records.decision(body["decision"])
@@ -435,8 +508,8 @@ class Decider:
                     command["confirmed_ns"] = body["time_ns"]
                     return
 
-    async def _publish(self, action: a.Publish) -> None:
-        """Show a plan and put it on disk for printing."""
+    def _publish(self, action: a.Publish) -> None:
+        """Show a plan and have it put on disk for printing."""
         state = self.state
         plan = state.in_force if action.in_force else state.basis
         known = self.planner.known(action.plan_hash)
@@ -461,15 +534,33 @@ class Decider:
             action.decision,
             {"plan": action.plan_hash, "in_force": action.in_force, "ms": self.last_reaction_ms},
         )
-        await asyncio.to_thread(
-            write_plan,
-            self._plans_dir,
-            self.plant,
-            plan,
-            decision=action.decision,
-            in_force=action.in_force,
-            time_ns=self._clock.plant_ns(),
-        )
+        self._to_write = (plan, action.decision, action.in_force)
+        self._write_wake.set()
+
+    async def _write_plans(self) -> None:
+        """The newest plan goes to disk beside the decisions: printing must not delay them."""
+        while True:
+            await self._write_wake.wait()
+            self._write_wake.clear()
+            await asyncio.to_thread(self._write_newest)
+
+    def _write_newest(self) -> None:
+        job, self._to_write = self._to_write, None
+        if job is None:
+            return
+        plan, decision, in_force = job
+        now_ns = self._clock.plant_ns()
+        try:
+            write_plan(
+                self._plans_dir,
+                self.plant,
+                plan,
+                decision=decision,
+                in_force=in_force,
+                time_ns=now_ns,
+            )
+        except StoreError as error:
+            _log.error("%s", error)
 
     def _say(self, topic: str, path: str, payload: Mapping[str, Any]) -> None:
         kind = EventKind.COMMAND if topic in ("command", "outcome") else EventKind.DECISION
@@ -611,7 +702,8 @@ class Decider:
                     rows.append(self._with_life(body, approved_by=row.approved_by))
         rows = sorted(rows, key=lambda row: -row["time_ns"])[:limit]
         return [
-            {**row, "changes": row["changes"][:5], "moved": len(row["changes"])} for row in rows
+            {**row, "changes": row["changes"][:5], "moved": views.moved(row["changes"])}
+            for row in rows
         ]
 
     async def decision(self, id: str) -> dict[str, Any]:
@@ -708,21 +800,21 @@ class Decider:
 
     async def explain(self, op: str) -> dict[str, Any]:
         """``GET schedule/explain``: why an operation stands where it stands."""
-        known = self._current()
+        known = await self._current()
         _must_know(known, op)
         answer = await asyncio.to_thread(explain, known.problem, known.plan, op)
         return views.answer(answer)
 
     async def why_not(self, op: str, machine: str) -> dict[str, Any]:
         """``GET schedule/why-not``: what it would cost to have it on another machine."""
-        known = self._current()
+        known = await self._current()
         _must_know(known, op)
         answer = await asyncio.to_thread(why_not, known.problem, known.plan, op, machine)
         return views.answer(answer)
 
     async def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
         """``POST schedule/what-if``: the plan after events that have not happened."""
-        return await asyncio.to_thread(self._what_if, self._current(), events)
+        return await asyncio.to_thread(self._what_if, await self._current(), events)
 
     def _what_if(self, known: Known, events: list[dict[str, Any]]) -> dict[str, Any]:
         problem, plan = known.problem, known.plan
@@ -748,13 +840,14 @@ class Decider:
             "changes": views.plan_changes(known, problem, plan),
         }
 
-    def _current(self) -> Known:
+    async def _current(self) -> Known:
+        """The plan on the screens with its problem; built again when it is from before a start."""
         shown = self._shown
-        known = self.planner.known(shown.hash) if shown is not None else None
+        if shown is None:
+            raise InfeasibleError("there is no plan yet; try again in a moment")
+        known = self.planner.known(shown.hash)
         if known is None:
-            raise InfeasibleError(
-                "there is no plan computed since the start yet; try again in a moment"
-            )
+            known = await asyncio.to_thread(self.planner.recall, shown, self._now_task("recall"))
         return known
 
     def autonomy_view(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ _GROUP_S = 0.01
 _RETRY_S = 1.0
 _BACKLOG_BATCHES = 5000
 _RATE_WINDOW_S = 5
-_LATENCIES = 4096
+_LATENCY_WINDOW_S = 60.0
 _SETTLED_S = 3.0
 
 
@@ -89,8 +89,8 @@ class _Source:
     counts: deque[tuple[float, int]] = field(default_factory=deque)
     undurable: deque[tuple[int, int]] = field(default_factory=deque)
     """(seq, oldest fresh source stamp) of batches that are not durable yet."""
-    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
-    """Source stamp to durable of the last batches, ms."""
+    latencies: deque[tuple[float, float]] = field(default_factory=deque)
+    """(when, source stamp to durable in ms) of the last minute's batches."""
 
 
 @dataclass(slots=True)
@@ -212,7 +212,7 @@ class Ingest:
         out = []
         for source in self._sources.values():
             age = now - source.heard if source.heard else float("nan")
-            p50, p99 = _percentiles(source.latencies)
+            p50, p99 = _percentiles(_recent(source.latencies, now))
             rate = _rate(source.counts, now)
             out.append(
                 replace(source.status, rate=rate, age_s=age, stored_p50_ms=p50, stored_p99_ms=p99)
@@ -220,12 +220,13 @@ class Ingest:
         return sorted(out, key=lambda s: s.id)
 
     def latency(self) -> dict[str, float]:
-        """Source stamp to durable over the last batches of all sources: p50 and p99, ms.
+        """Source stamp to durable over the last minute of all sources: p50 and p99, ms.
 
         Each batch counts with its *oldest* fresh sample, so most samples wait less. Source and
         brain must share a clock (plant rate 1); NaN before the first batch.
         """
-        every = [ms for source in self._sources.values() for ms in source.latencies]
+        now = time.monotonic()
+        every = [ms for s in self._sources.values() for ms in _recent(s.latencies, now)]
         p50, p99 = _percentiles(every)
         return {"stored_p50_ms": p50, "stored_p99_ms": p99}
 
@@ -352,8 +353,10 @@ class Ingest:
 
     def _note_durable(self, source: _Source, durable: int) -> None:
         now = self.wall_ns()
+        _forget(source.latencies, time.monotonic())
         while source.undurable and source.undurable[0][0] <= durable:
-            source.latencies.append((now - source.undurable.popleft()[1]) / NS_PER_MS)
+            age_ms = (now - source.undurable.popleft()[1]) / NS_PER_MS
+            source.latencies.append((time.monotonic(), age_ms))
 
     def _event(self, source: _Source, event: Event) -> None:
         if event.kind is EventKind.SOURCE_UP:
@@ -480,6 +483,17 @@ def _rate(counts: deque[tuple[float, int]], now: float) -> float:
     if not recent:
         return 0.0
     return sum(n for _, n in recent) / max(now - recent[0][0], 1.0)
+
+
+def _forget(latencies: deque[tuple[float, float]], now: float) -> None:
+    while latencies and latencies[0][0] < now - _LATENCY_WINDOW_S:
+        latencies.popleft()
+
+
+def _recent(latencies: deque[tuple[float, float]], now: float) -> list[float]:
+    """Latencies of the last minute."""
+    _forget(latencies, now)
+    return [ms for _, ms in latencies]
 
 
 def _percentiles(values: Collection[float]) -> tuple[float, float]:

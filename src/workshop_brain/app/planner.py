@@ -35,7 +35,7 @@ from workshop_brain.model.decision import (
     Level,
     Message,
 )
-from workshop_brain.model.order import JobOrder, WorkRequest
+from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.objective import objective
@@ -121,9 +121,13 @@ def _still_true(old: Task, new: Task) -> bool:
         old.material == new.material
     )
     return same and all(
-        old.state.listed.get(line) is jobs or old.state.listed.get(line) == jobs
+        _states(old.state.listed.get(line, {})) == _states(jobs)
         for line, jobs in new.state.listed.items()
     )
+
+
+def _states(listed: Mapping[str, JobResponse]) -> dict[str, JobState]:
+    return {job: response.state for job, response in listed.items()}
 
 
 class Planner:
@@ -193,6 +197,13 @@ class Planner:
     def prepare(self, task: Task) -> None:
         """Build the problem now, so that the next repair only has to mask it."""
         self._ready = _Ready(problem=self.problem_now(task), task=task)
+
+    def rehearse(self, task: Task) -> None:
+        """A repair that nobody hears of, so that the next one finds every kernel loaded."""
+        inputs = self._from_floor(task)
+        solution = solve(inputs)
+        pack(inputs)
+        self._options(inputs, solution, task)
 
     def recall(self, ref: PlanRef, task: Task) -> Known:
         """A plan that was computed before this start, laid on the problem of now."""

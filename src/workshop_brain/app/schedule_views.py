@@ -364,6 +364,15 @@ def _json(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
+def moved(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many changes of a decision are more than another time."""
+    return sum(
+        1
+        for row in rows
+        if row["machine_from"] and (row["machine_from"] != row["machine_to"] or row["resequenced"])
+    )
+
+
 def plan_changes(known: Known, problem: Problem, plan: Plan) -> list[dict[str, Any]]:
     """What a plan on a later problem changes against a known one."""
     old = carry(known.problem, known.plan, problem)

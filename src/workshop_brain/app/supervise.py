@@ -36,14 +36,14 @@ class ChildSpec:
     ----------
     arguments
         Command line; the program itself when ``program`` is set, else brain's own sub-command.
-    last
-        Stopped after the others, so that they can flush into it.
+    stage
+        Order of stopping, lowest first: a later one takes in what an earlier one flushes.
     """
 
     name: str
     arguments: tuple[str, ...]
     program: str = ""
-    last: bool = False
+    stage: int = 1
 
 
 @dataclass(slots=True)
@@ -135,10 +135,10 @@ class Supervisor:
         pending.replace(target)
 
     async def stop(self) -> None:
-        """Stop the children, those marked ``last`` after the others; kill what does not stop."""
+        """Stop the children, stage after stage; kill what does not stop."""
         self._stopping = True
-        for last in (False, True):
-            group = [c for c in self._children.values() if c.spec.last is last]
+        for stage in sorted({c.spec.stage for c in self._children.values()}):
+            group = [c for c in self._children.values() if c.spec.stage == stage]
             await asyncio.gather(*(_end(c.process) for c in group if c.process is not None))
         for child in self._children.values():
             if child.task is not None:

@@ -167,7 +167,7 @@ def _children(
         twin += ["--start", str(twin_options["start"])]
         if twin_options["record"] is not None:
             twin += ["--record", str(twin_options["record"])]
-        children.append(ChildSpec(name="twin", arguments=tuple(twin)))
+        children.append(ChildSpec(name="twin", arguments=tuple(twin), stage=0))
         brain += ["--import-orders", str(data / "twin" / "orders.csv")]
     elif not settings.sources:
         raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
@@ -175,15 +175,15 @@ def _children(
     if needs_broker and not broker and settings.simulated:
         command = mosquitto_command(port=ports["mqtt"], directory=data / "run")
         children.append(
-            ChildSpec(name="broker", program=command[0], arguments=tuple(command[1:]), last=True)
+            ChildSpec(name="broker", program=command[0], arguments=tuple(command[1:]), stage=2)
             if command
             else ChildSpec(
                 name="broker",
                 arguments=("process", "broker", "--port", str(ports["mqtt"])),
-                last=True,
+                stage=2,
             )
         )
-    children.append(ChildSpec(name="brain", arguments=tuple(brain), last=True))
+    children.append(ChildSpec(name="brain", arguments=tuple(brain), stage=2))
     children += [_collector(s, settings, data) for s in settings.sources]
     return children
 

@@ -44,7 +44,7 @@ class Weights:
     near_s: int = 8 * 3600
     far: float = 0.05
     calm: float = 0.05
-    worth: float = 0.001
+    worth: float = 0.0001
 
 
 PLANT_WEIGHTS = Weights()

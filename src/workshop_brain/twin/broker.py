@@ -6,6 +6,7 @@ Either runs as its own process on loopback. mosquitto is fast and strict; the em
 
 import asyncio
 import contextlib
+import getpass
 import logging
 import os
 import shutil
@@ -20,6 +21,8 @@ _CONFIG = """\
 # Written by workshop-brain at each start; loopback only.
 listener {port} {host}
 allow_anonymous true
+# no change of user: the supervisor's death signal would be lost with it
+user {user}
 persistence false
 max_queued_messages 100000
 max_queued_bytes 0
@@ -54,7 +57,7 @@ def mosquitto_command(
     config = directory / "mosquitto.conf"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        config.write_text(_CONFIG.format(port=port, host=host), "utf-8")
+        config.write_text(_CONFIG.format(port=port, host=host, user=getpass.getuser()), "utf-8")
     except OSError as error:
         raise SourceError(f"{config}: cannot be written: {error}") from error
     return [str(program), "-c", str(config)]

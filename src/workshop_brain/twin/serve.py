@@ -31,6 +31,8 @@ from workshop_brain.units import NS_PER_MS, NS_PER_S
 TICK_S = 0.02
 JOBS_EVERY_S = 0.2
 ORDER_DAYS = 14
+_LAST_WORDS_S = 0.6
+"""Left to the subscriptions and edge nodes to send what was measured before the stop."""
 PRIMARY_HOST = "workshop-brain"
 _STANDING = frozenset(
     {
@@ -210,6 +212,7 @@ class PlantProcess:
 
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         self.control.stop()
+        await asyncio.sleep(_LAST_WORDS_S)
         for task in tasks[1:]:
             task.cancel()
         with contextlib.suppress(TimeoutError):

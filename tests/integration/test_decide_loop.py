@@ -96,7 +96,9 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
         sources=lambda: [source],
         feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
         announce=events.append,
-        options=DecideOptions(poll_s=0.2, tick_s=0.05, improve_iterations=2000, start_iterations=20_000),
+        options=DecideOptions(
+            poll_s=0.2, tick_s=0.05, improve_iterations=2000, start_iterations=20_000
+        ),
     )
     running = asyncio.create_task(decider.run())
     try:

@@ -42,6 +42,12 @@ def house(root: Path) -> Iterator[House]:
     running.stop()
 
 
+@pytest.fixture
+def client(house: House) -> Iterator[httpx.Client]:
+    with house.client() as signed_in:
+        yield signed_in
+
+
 def all_up(client: httpx.Client) -> bool:
     try:
         health = client.get("/health").json()
@@ -63,7 +69,6 @@ def kill(house: House, name: str) -> None:
 def test_killed_processes_come_back_alone_and_nothing_sent_is_lost(
     house: House, root: Path
 ) -> None:
-    client = house.client()
     eventually(lambda: all_up(client), "all sources up")
     for name in ("collector-bulk", "brain", "collector-plc", "broker", "brain"):
         time.sleep(2.0)
@@ -79,8 +84,9 @@ def test_killed_processes_come_back_alone_and_nothing_sent_is_lost(
     assert result["wrong"] == 0, result
 
 
-def test_the_plant_killed_is_stale_within_two_seconds_and_its_day_goes_on(house: House) -> None:
-    client = house.client()
+def test_the_plant_killed_is_stale_within_two_seconds_and_its_day_goes_on(
+    house: House, client: httpx.Client
+) -> None:
     eventually(lambda: all_up(client), "all sources up")
     order = client.get("/schedule").json()["now_ms"]
     kill(house, "twin")
@@ -94,9 +100,8 @@ def test_the_plant_killed_is_stale_within_two_seconds_and_its_day_goes_on(house:
 
 
 def test_when_the_supervisor_is_killed_its_children_stop_and_a_restart_recovers(
-    house: House, root: Path
+    house: House, client: httpx.Client, root: Path
 ) -> None:
-    client = house.client()
     eventually(lambda: all_up(client), "all sources up")
     pids = house.pids()
     children = [pid for name, pid in pids.items() if name != "supervisor"]
@@ -105,10 +110,11 @@ def test_when_the_supervisor_is_killed_its_children_stop_and_a_restart_recovers(
     eventually(lambda: not any(psutil.pid_exists(p) and _runs(p) for p in children), "all gone", 6)
     again = House.start(root / "data", *START)
     try:
-        login = httpx.Client(base_url=again.url + "/api/v1", trust_env=False, timeout=20)
-        login.headers["Origin"] = again.url
-        login.post("/login", json={"user": "admin", "password": "workshop-1"}).raise_for_status()
-        eventually(lambda: all_up(login), "all up after the restart", 60)
+        with httpx.Client(base_url=again.url + "/api/v1", trust_env=False, timeout=20) as login:
+            login.headers["Origin"] = again.url
+            body = {"user": "admin", "password": "workshop-1"}
+            login.post("/login", json=body).raise_for_status()
+            eventually(lambda: all_up(login), "all up after the restart", 60)
     finally:
         again.stop()
 

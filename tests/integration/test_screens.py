@@ -62,6 +62,8 @@ SCREENS = {
     "orders?sel=W1": ".steps",
     "work": ".job",
     "brain": ".auto li",
+    f"trend?s={LINE}/z1/st03/state_current,{LINE}/z1/st01/serial": ".strip-of i",
+    "users": ".users tbody tr",
 }
 
 
@@ -186,7 +188,12 @@ class Desk:
         return self.explain(op)
 
     def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"kpis_before": {}, "kpis_after": {}, "changes": []}
+        self.told.append(("what_if", events[0]["kind"], events[0]["path"]))
+        before = {"weighted_tardiness_s": 3600.0, "late_orders": 1.0, "throughput_per_h": 84.0}
+        return {
+            "kpis_before": before, "kpis_after": before | {"late_orders": 4.0},
+            "changes": self.decision("d2")["changes"],
+        }  # fmt: skip
 
     def print_page(self, language: str | None = None) -> str:
         return "<h1>Plan</h1>"
@@ -246,7 +253,7 @@ def plant_signals() -> list[SignalDef]:
 class Feed:
     """Sends every signal four times a second, as a burst in the server's loop."""
 
-    def __init__(self, watch: Watch, defs: list[SignalDef]) -> None:
+    def __init__(self, watch: Watch, defs: list[SignalDef], text: int) -> None:
         self._watch = watch
         self._ids = np.arange(len(defs), dtype=np.uint32)
         self._random = np.random.default_rng(7)
@@ -255,6 +262,7 @@ class Feed:
         names = np.array([d.name for d in defs])
         self._base = np.where(names == "state_current", 6.0, np.where(self._gauge, 15.0, 0.0))
         broken = {f"{LINE}/z1/st03/state_current": 9.0, f"{LINE}/z1/st03/stop_reason": 4.0}
+        self._base[kinds == SignalKind.TEXT] = text
         for k, signal in enumerate(defs):
             self._base[k] = broken.get(signal.path, self._base[k])
 
@@ -287,7 +295,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     plant, historian = built_in().plant, Historian(data / "historian")
     records, watch, defs = Records(data / "records.sqlite"), Watch(plant), plant_signals()
     watch.on_declared(historian.declare(defs), defs)
-    feed = Feed(watch, defs)
+    feed = Feed(watch, defs, historian.intern(["SN-0042"])[0])
     history = feed.samples()
     historian.append(history, source="spb", session=1, seq=1)
     historian.sync()
@@ -298,11 +306,12 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     services = Services(
         plant=plant, clock=RealClock(), watch=watch, historian=historian, decider=desk,
         users=records, orders=desk, work_list=desk, data_dir=data, sources=lambda: sources,
-        version="1.2.3", simulated=True,
+        version="1.2.3", simulated=True, settings=records,
     )  # fmt: skip
     app = create_app(services)
     token = first_link(app)
     records.add_user("planner", PASSWORD, "planner")
+    records.add_user("chief", PASSWORD, "admin")
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
     port = door.getsockname()[1]
@@ -345,16 +354,15 @@ def browser(house: House) -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture(scope="module")
-def cookies(browser: Any, house: House) -> list[dict[str, Any]]:
-    """The session of the planner, signed in on the sign-in page."""
+def sign_in(browser: Any, house: House, user: str) -> list[dict[str, Any]]:
+    """The session of a user, signed in on the sign-in page."""
     context = browser.new_context()
     page = context.new_page()
     page.goto(house.url)
-    page.get_by_label("User").fill("planner")
+    page.get_by_label("User").fill(user)
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_selector(".wall-hold canvas")
+    page.wait_for_selector(".rail")
     found = context.cookies()
     context.close()
     assert found[0]["httpOnly"]
@@ -375,14 +383,34 @@ class Tab:
         self.page.wait_for_selector(ready, timeout=30_000)
 
 
-@pytest.fixture
-def open_tab(browser: Any, house: House, cookies: list[dict[str, Any]]) -> Iterator[Any]:
-    contexts = []
+class Tabs:
+    """Pages that stay open for the whole module: one per user, language and theme."""
 
-    def make(language: str = "en", theme: str = "light", prepare: Any = None) -> Tab:
-        context = browser.new_context(viewport={"width": 1440, "height": 900})
-        contexts.append(context)
-        context.add_cookies(cookies)
+    def __init__(self, browser: Any, house: House) -> None:
+        self._browser, self._house = browser, house
+        self._sessions: dict[str, list[dict[str, Any]]] = {}
+        self._open: dict[tuple[str, str, str], Tab] = {}
+
+    def __call__(self, language: str = "en", theme: str = "light", user: str = "planner") -> Tab:
+        """The page of this kind, on the wall, with nothing complained of yet."""
+        key = (language, theme, user)
+        if key not in self._open:
+            self._open[key] = self.fresh(language, theme, user)
+            return self._open[key]
+        tab = self._open[key]
+        tab.complaints.clear()
+        tab.foreign.clear()
+        tab.show("wall", ".wall-hold canvas")
+        return tab
+
+    def fresh(
+        self, language: str = "en", theme: str = "light", user: str = "planner", prepare: Any = None
+    ) -> Tab:
+        """A new page of this kind."""
+        if user not in self._sessions:
+            self._sessions[user] = sign_in(self._browser, self._house, user)
+        context = self._browser.new_context(viewport={"width": 1440, "height": 900})
+        context.add_cookies(self._sessions[user])
         context.add_init_script(
             f"localStorage.setItem('language','{language}');localStorage.setItem('theme','{theme}')"
         )
@@ -391,19 +419,20 @@ def open_tab(browser: Any, house: House, cookies: list[dict[str, Any]]) -> Itera
         tab.page.on(
             "console", lambda m: tab.complaints.append(m.text) if m.type == "error" else None
         )
+        ours = (self._house.url, "blob:")
         tab.page.on(
-            "request",
-            lambda r: None if r.url.startswith((house.url, "blob:")) else tab.foreign.append(r.url),
+            "request", lambda r: None if r.url.startswith(ours) else tab.foreign.append(r.url)
         )
         if prepare:
             prepare(tab.page)
-        tab.page.goto(house.url)
+        tab.page.goto(self._house.url)
         tab.page.wait_for_selector(".wall-hold canvas", timeout=30_000)
         return tab
 
-    yield make
-    for context in contexts:
-        context.close()
+
+@pytest.fixture(scope="module")
+def open_tab(browser: Any, house: House) -> Tabs:
+    return Tabs(browser, house)
 
 
 STALE_WATCH = """() => {
@@ -415,6 +444,7 @@ STALE_WATCH = """() => {
 AXE_RUN = """async () => {
   const found = await axe.run(document, {
     runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"],
+    resultTypes: ["violations"],
   });
   return found.violations.map(v => v.id + ": " + v.nodes.slice(0, 3).map(n =>
     n.target.join(" ") + " " + (n.any[0]?.message ?? "")).join(" | "));
@@ -430,8 +460,8 @@ def violations(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_no_screen_violates_wcag_a_or_aa(open_tab: Any, language: str, theme: str) -> None:
-    tab = open_tab(language, theme)
+def test_no_screen_violates_wcag_a_or_aa(open_tab: Tabs, language: str, theme: str) -> None:
+    tab = open_tab(language, theme, "chief")
     problems = []
     for address, ready in SCREENS.items():
         tab.show(address, ready)
@@ -441,6 +471,12 @@ def test_no_screen_violates_wcag_a_or_aa(open_tab: Any, language: str, theme: st
     tab.page.keyboard.press("Control+k")
     tab.page.wait_for_selector("dialog.palette")
     problems += [f"palette: {one}" for one in violations(tab.page)]
+    tab.page.keyboard.press("Escape")
+    tab.show("schedule", ".gantt-hold canvas")
+    tab.page.locator(".schedule > .title > button").last.click()
+    tab.page.wait_for_selector("dialog.whatif")
+    problems += [f"what-if: {one}" for one in violations(tab.page)]
+    tab.page.keyboard.press("Escape")
     assert problems == []
     assert tab.complaints == []
     assert tab.foreign == []
@@ -470,7 +506,7 @@ def test_the_one_time_link_sets_the_admins_password(browser: Any, house: House, 
     context.close()
 
 
-def test_the_wall_shows_every_signal_and_is_walked_by_keys(open_tab: Any) -> None:
+def test_the_wall_shows_every_signal_and_is_walked_by_keys(open_tab: Tabs) -> None:
     tab = open_tab()
     page = tab.page
     canvas = page.locator(".wall-hold canvas")
@@ -493,7 +529,7 @@ def test_the_wall_shows_every_signal_and_is_walked_by_keys(open_tab: Any) -> Non
     assert tab.complaints == []
 
 
-def test_a_silent_connection_is_hatched_within_two_seconds(open_tab: Any) -> None:
+def test_a_silent_connection_is_hatched_within_two_seconds(open_tab: Tabs) -> None:
     silent = threading.Event()
 
     def prepare(page: Any) -> None:
@@ -504,7 +540,7 @@ def test_a_silent_connection_is_hatched_within_two_seconds(open_tab: Any) -> Non
 
         page.route_web_socket(re.compile("api/v1/live"), handle)
 
-    page = open_tab(prepare=prepare).page
+    page = open_tab.fresh(prepare=prepare).page
     page.wait_for_function("() => document.querySelector('.age')?.dataset.state === 'fresh'")
     page.evaluate(STALE_WATCH)
     silent.set()
@@ -513,9 +549,10 @@ def test_a_silent_connection_is_hatched_within_two_seconds(open_tab: Any) -> Non
     assert page.locator(".age").get_attribute("data-state") == "old"
     silent.clear()
     page.wait_for_selector("main:not(.is-stale)")
+    page.context.close()
 
 
-def test_a_decision_is_approved_with_the_keyboard_alone(open_tab: Any, house: House) -> None:
+def test_a_decision_is_approved_with_the_keyboard_alone(open_tab: Tabs, house: House) -> None:
     house.desk.told.clear()
     house.desk.state = "waiting_approval"
     tab = open_tab()
@@ -536,7 +573,7 @@ def test_a_decision_is_approved_with_the_keyboard_alone(open_tab: Any, house: Ho
     assert tab.complaints == []
 
 
-def test_a_rejection_asks_for_a_reason(open_tab: Any, house: House) -> None:
+def test_a_rejection_asks_for_a_reason(open_tab: Tabs, house: House) -> None:
     house.desk.told.clear()
     house.desk.state = "waiting_approval"
     tab = open_tab()
@@ -549,7 +586,7 @@ def test_a_rejection_asks_for_a_reason(open_tab: Any, house: House) -> None:
     assert house.desk.told == [("reject", "d2", "planner", "tool is worn")]
 
 
-def test_brain_off_asks_once_and_levels_are_set_per_line(open_tab: Any, house: House) -> None:
+def test_brain_off_asks_once_and_levels_are_set_per_line(open_tab: Tabs, house: House) -> None:
     house.desk.told.clear()
     tab = open_tab()
     tab.show("brain", ".auto li")
@@ -562,7 +599,7 @@ def test_brain_off_asks_once_and_levels_are_set_per_line(open_tab: Any, house: H
     wait_until(lambda: ("switch", "soft", True) in house.desk.told, "switch")
 
 
-def test_orders_are_added_and_bad_rows_of_a_file_are_named(open_tab: Any, house: House) -> None:
+def test_orders_are_added_and_bad_rows_of_a_file_are_named(open_tab: Tabs, house: House) -> None:
     house.desk.told.clear()
     tab = open_tab()
     tab.show("orders", "form.fields")
@@ -577,7 +614,7 @@ def test_orders_are_added_and_bad_rows_of_a_file_are_named(open_tab: Any, house:
     assert ("import", "orders.csv") in house.desk.told
 
 
-def test_a_completion_report_carries_good_and_scrap(open_tab: Any, house: House) -> None:
+def test_a_completion_report_carries_good_and_scrap(open_tab: Tabs, house: House) -> None:
     house.desk.told.clear()
     tab = open_tab("zh")
     tab.show("work", ".job")
@@ -587,7 +624,7 @@ def test_a_completion_report_carries_good_and_scrap(open_tab: Any, house: House)
     wait_until(lambda: ("confirm", "W9.housing", 48, 2) in house.desk.told, "report")
 
 
-def test_the_palette_finds_a_signal_among_all_and_opens_its_trend(open_tab: Any) -> None:
+def test_the_palette_finds_a_signal_among_all_and_opens_its_trend(open_tab: Tabs) -> None:
     tab = open_tab()
     tab.page.keyboard.press("Control+k")
     tab.page.keyboard.type("st17 torque_33")
@@ -599,7 +636,7 @@ def test_the_palette_finds_a_signal_among_all_and_opens_its_trend(open_tab: Any)
     assert "st17%2Ftorque_33" in tab.page.evaluate("location.hash")
 
 
-def test_a_trend_follows_live(open_tab: Any) -> None:
+def test_a_trend_follows_live(open_tab: Tabs) -> None:
     tab = open_tab()
     tab.show(f"trend?s={TORQUE}", ".legend-table table")
     points = "Number(document.querySelector('.legend-table tbody td:nth-child(6)').innerText)"
@@ -608,8 +645,8 @@ def test_a_trend_follows_live(open_tab: Any) -> None:
     assert tab.page.locator(".chart canvas").count() == 1
 
 
-def test_the_theme_and_the_language_change_without_a_reload(open_tab: Any) -> None:
-    tab = open_tab()
+def test_the_theme_and_the_language_change_without_a_reload(open_tab: Tabs) -> None:
+    tab = open_tab.fresh()
     page = tab.page
     page.evaluate("window.same = true")
     page.get_by_role("button", name="Dark theme").click()
@@ -618,3 +655,72 @@ def test_the_theme_and_the_language_change_without_a_reload(open_tab: Any) -> No
     page.get_by_role("link", name="排程").first.wait_for()
     assert page.evaluate("document.documentElement.lang") == "zh-CN"
     assert page.evaluate("window.same") is True
+    page.context.close()
+
+
+def test_an_alarm_is_acknowledged_with_name_and_time(open_tab: Tabs) -> None:
+    tab = open_tab()
+    row = tab.page.locator(".alarm", has_text="st03")
+    row.wait_for()
+    assert "unacknowledged" in row.inner_text()
+    row.get_by_role("button").click()
+    tab.page.wait_for_selector(".alarm.a-acknowledged")
+    assert "planner" in row.inner_text()
+    assert tab.complaints == []
+
+
+def test_what_if_shows_both_plans_side_by_side(open_tab: Tabs, house: House) -> None:
+    house.desk.told.clear()
+    tab = open_tab()
+    tab.show("schedule", ".gantt-hold canvas")
+    tab.page.get_by_role("button", name="What if").click()
+    tab.page.get_by_label("Hours").fill("3")
+    tab.page.get_by_role("button", name="Work it out").click()
+    late = tab.page.locator("dialog.whatif tr", has_text="Late orders")
+    late.wait_for()
+    assert "+3" in late.inner_text()
+    assert house.desk.told == [("what_if", "breakdown", house.desk.units[0][1])]
+    tab.page.keyboard.press("Escape")
+    assert tab.complaints == []
+
+
+def test_texts_and_states_are_shown_as_words(open_tab: Tabs) -> None:
+    tab = open_tab()
+    tab.show(f"trend?s={LINE}/z1/st01/serial,{LINE}/z1/st03/state_current", ".strip-of i")
+    words = tab.page.locator(".ribbons table").inner_text()
+    assert "SN-0042" in words
+    assert "aborted" in words.lower()
+    assert tab.complaints == []
+
+
+def test_past_state_changes_of_a_unit_stand_beside_its_trend(open_tab: Tabs) -> None:
+    tab = open_tab()
+    tab.show(f"trend?s={LINE}/z1/st03/torque_10", ".legend-table table")
+    tab.page.locator(".events li", has_text="st03").first.wait_for()
+    assert "Repair" in tab.page.locator(".events").inner_text()
+
+
+def test_an_administrator_adds_changes_and_removes_a_user(open_tab: Tabs) -> None:
+    tab = open_tab(user="chief")
+    page = tab.page
+    tab.show("users", ".users tbody tr")
+    page.locator("form.fields input[name=name]").fill("li.wei")
+    page.locator("form.fields select[name=role]").select_option("operator")
+    page.get_by_role("button", name="Add user").click()
+    link = page.get_by_role("textbox", name="One-time link").input_value()
+    assert re.search(r"#/link/[\w-]{20,}$", link)
+    page.keyboard.press("Escape")
+    page.get_by_label("Role of li.wei").select_option("planner")
+    page.get_by_role("button", name="Remove li.wei").click()
+    page.get_by_role("button", name="Remove", exact=True).last.click()
+    page.wait_for_function(
+        "() => !document.querySelector('.users table').innerText.includes('li.wei')"
+    )
+    assert tab.complaints == []
+
+
+def test_the_users_are_for_administrators(open_tab: Tabs) -> None:
+    tab = open_tab()
+    assert tab.page.locator('.rail a[href="#/users"]').count() == 0
+    tab.show("users", ".users .empty")
+    assert tab.complaints == []

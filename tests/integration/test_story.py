@@ -215,8 +215,12 @@ def test_the_tour(house: House, page: Any) -> None:
 
 
 def test_brain_off_stops_dispatch_at_once(house: House, page: Any) -> None:
-    client = httpx.Client(base_url=house.url + "/api/v1", trust_env=False, timeout=20)
-    client.headers["Origin"] = house.url
+    with httpx.Client(base_url=house.url + "/api/v1", trust_env=False, timeout=20) as client:
+        client.headers["Origin"] = house.url
+        switch_off_and_rush(house, client)
+
+
+def switch_off_and_rush(house: House, client: httpx.Client) -> None:
     client.post("/login", json={"user": "admin", "password": PASSWORD}).raise_for_status()
     lines = [row["line"] for row in client.get("/autonomy").json()["lines"]]
     for line in lines:

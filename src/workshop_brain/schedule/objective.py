@@ -39,10 +39,10 @@ class Weights:
     tardiness: float = 1.0
     setup: float = 0.1
     flow: float = 0.02
-    move: float = 0.5
-    shift: float = 0.05
+    move: float = 0.1
+    shift: float = 0.2
     near_s: int = 8 * 3600
-    far: float = 0.05
+    far: float = 0.25
     calm: float = 0.05
     worth: float = 0.0001
 

@@ -30,6 +30,10 @@ from workshop_brain.schedule.verify import verify
 Ints = NDArray[np.int64]
 DEFAULT_REPAIR_S = 30 * 60
 """Assumed length of a stop whose end nobody has told."""
+HURT_S = 10 * 60
+"""A machine that is down hurts an operation that it delays by more than this ..."""
+SOON_S = 8 * 3600
+"""... and that was to start within this time; for later ones the machine may be back."""
 _STOPS = {EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT}
 _RETURNS = {EventKind.RESTORED, EventKind.OPERATOR_BACK}
 
@@ -402,6 +406,7 @@ def _candidates(problem: Problem, plan: Plan, hurt: NDArray[np.bool_]) -> list[t
             return
 
     attempt("right_shift", lambda: right_shift(problem, base))
+    hurt = hurt | _delayed(problem, plan, out)
     if hurt.any():
         ops = np.flatnonzero(hurt)
         attempt("reroute", lambda: right_shift(problem, place(problem, base, ops)))
@@ -411,6 +416,17 @@ def _candidates(problem: Problem, plan: Plan, hurt: NDArray[np.bool_]) -> list[t
     attempt("family_first", lambda: dispatcher.plan(Rule.FOREMAN, PLAIN))
     attempt("due_first", lambda: dispatcher.plan(Rule.EDD, PLAIN))
     return out
+
+
+def _delayed(problem: Problem, plan: Plan, shifted: list[tuple[str, Plan]]) -> NDArray[np.bool_]:
+    """Operations that were to start soon on a machine that is down, and now start much later."""
+    down = [m for m, low, high in problem.downs if low <= problem.now < high]
+    if not down or not shifted:
+        return np.zeros(problem.n_ops, bool)
+    waits = (problem.op_status == OpStatus.FREE) & np.isin(plan.machine, down)
+    waits &= shifted[0][1].start > plan.start + HURT_S
+    soon: NDArray[np.bool_] = waits & (plan.start < problem.now + SOON_S)
+    return soon
 
 
 def place(problem: Problem, plan: Plan, ops: Ints) -> Plan:

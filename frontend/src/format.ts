@@ -57,3 +57,24 @@ export function duration(seconds: number | null | undefined): string {
   if (hours < 48) return `${sign}${hours} h ${String(minutes % 60).padStart(2, "0")}`;
   return `${sign}${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
+
+/** Minutes by which the plant's zone is ahead of UTC at an instant. */
+function ahead(ms: number): number {
+  if (!zone.value) return -new Date(ms).getTimezoneOffset();
+  const parts = new Intl.DateTimeFormat("en-GB", {
+    timeZone: zone.value, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric", hour: "numeric", minute: "numeric",
+  }).formatToParts(ms);
+  const at = (type: string): number => Number(parts.find((part) => part.type === type)?.value);
+  const local = Date.UTC(at("year"), at("month") - 1, at("day"), at("hour"), at("minute"));
+  return Math.round((local - Math.floor(ms / 60_000) * 60_000) / 60_000);
+}
+
+/** Text of a `datetime-local` field for an instant, in plant time like everything on the screen. */
+export const toField = (ms: number): string => new Date(ms + ahead(ms) * 60_000).toISOString().slice(0, 16);
+
+/** The instant that a `datetime-local` field in plant time means. */
+export function fromField(text: string): number {
+  const naive = Date.parse(`${text}Z`);
+  const first = naive - ahead(naive) * 60_000;
+  return naive - ahead(first) * 60_000;
+}

@@ -97,7 +97,7 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
         feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
         announce=events.append,
         options=DecideOptions(
-            poll_s=0.2, tick_s=0.05, improve_iterations=2000, start_iterations=20_000
+            poll_s=0.2, tick_s=0.05, improve_iterations=1, start_iterations=20_000
         ),
     )
     running = asyncio.create_task(decider.run())
@@ -118,7 +118,8 @@ async def test_the_story_from_plan_to_replay(tmp_path: Path) -> None:
         sent = len(brain.state.tracks)
         view = brain.schedule_view()
         assert view["in_force"]
-        unit = view["bars"][0]["machine"]
+        shops = [b["machine"] for b in view["bars"] if "/asm1/" not in b["machine"]]
+        unit = max(sorted(set(shops)), key=shops.count)
         await d.until(lambda: brain.state.computing is None)
         assert [row["state"] for row in brain.decisions()] == ["in_force"]
 

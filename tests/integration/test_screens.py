@@ -57,7 +57,7 @@ SCREENS = {
     "wall": ".wall-hold canvas",
     f"line/asm1?sel={LINE}/z1/st03": ".drawer .facts",
     "schedule?op=W1.soft1-3": ".why",
-    "schedule?table=1": ".plan table",
+    "schedule?table=1&row=local/works/gears/soft/c1/soft1": ".plan tbody tr",
     f"trend?s={TORQUE}": ".legend-table table",
     "orders?sel=W1": ".steps",
     "work": ".job",

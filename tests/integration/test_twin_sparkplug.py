@@ -22,7 +22,7 @@ from workshop_brain.config import built_in
 from workshop_brain.errors import ConfigError
 from workshop_brain.model.curve import Curve
 from workshop_brain.twin import sparkplug_wire as wire
-from workshop_brain.twin.broker import (
+from workshop_brain.connect.sparkplug.broker import (
     find_mosquitto,
     free_port,
     mosquitto_command,
@@ -48,7 +48,7 @@ class Broker:
     def __init__(self, directory: Path, *, embedded: bool = False) -> None:
         self.port = free_port()
         mosquitto = None if embedded else mosquitto_command(port=self.port, directory=directory)
-        code = f"from workshop_brain.twin.broker import run_embedded; run_embedded({self.port})"
+        code = f"from workshop_brain.connect.sparkplug.broker import run_embedded; run_embedded({self.port})"
         self.command = mosquitto or [sys.executable, "-c", code]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -121,7 +121,7 @@ class Run:
     ) -> tuple[a.Action, ...]:
         """Ask for a plan and answer with one."""
         if self.state.computing is None:
-            self.tell(f.Happened, event=event(EventKind.ORDERS_CHANGED, ""))
+            self.tell(f.Happened, event=event(EventKind.RUSH_ORDER, ""))
         assert self.state.computing is not None
         options = more.pop("options", (f.Option(plan=ref, chosen=0, moves=moves),))
         return self.tell(
@@ -144,20 +144,215 @@ def found(actions: tuple[a.Action, ...] | list[a.Action], kind: type[Any]) -> li
     return [x for x in actions if isinstance(x, kind)]
 
 
-def test_the_first_tick_asks_for_a_plan_and_an_event_for_a_repair() -> None:
+def moved(op: str = "A.l1", start_s: int = 3600, to: str = U2, by_s: int = 0) -> Move:
+    """A job that goes elsewhere."""
+    start = NOW + start_s * NS_PER_S
+    return Move(
+        op=op, line="l1", from_unit=U1, to_unit=to, from_start_ns=start,
+        to_start_ns=start + by_s * NS_PER_S,
+    )  # fmt: skip
+
+
+def in_force(level: Level = Level.REPORT, **more: Any) -> Run:
+    """A plan of two jobs is in force, whatever the level of what comes after."""
+    run = Run(config(level, **more)).good()
+    run.propose(plan(order(start_s=7200), order("B.l1", start_s=12000)))
+    if run.state.proposal is not None:
+        run.tell(f.Approved, decision="D1", user="anna")
+    assert run.state.in_force is not None
+    return run
+
+
+def test_the_start_asks_for_a_plan_and_an_event_for_a_repair() -> None:
     run = Run(config()).good()
-    assert found(run.tell(f.Tick), a.Build)
+    (build,) = found(run.log, a.Build)
+    assert build.triggers[0]["kind"] == "start"
     run.propose(plan(order()))
     (react,) = found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1)), a.React)
     assert react.triggers[0]["path"] == U1
     assert run.state.down == {U1: "breakdown"}
 
 
-def test_a_repair_does_not_wait_for_a_search() -> None:
-    run = Run(config()).good()
+def test_the_first_plan_waits_for_lists_and_inputs_and_is_the_only_one() -> None:
+    run = Run(config())
+    run.tell(f.Tick)
+    run.tell(f.Happened, event=event(EventKind.ORDERS_CHANGED, ""))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    run.tell(f.LinesFed, sources={"l1": frozenset({"s"}), "l2": frozenset({"s"})})
+    run.tell(f.SourcesSeen, ages={"s": 0.1})
+    run.tell(f.JobsListed, line="l1", jobs=())
+    assert run.state.computing is None
+    (build,) = found(run.tell(f.JobsListed, line="l2", jobs=()), a.Build)
+    assert [t["kind"] for t in build.triggers] == ["start"]
     actions = run.propose(plan(order()))
+    assert not found(actions, a.Improve)
+    assert not run.state.pending
+    assert run.state.computing is None
+
+
+def test_the_first_plan_does_not_wait_for_ever() -> None:
+    run = Run(config(start_wait_s=15.0))
+    run.tell(f.Tick)
+    run.time_s = 14
+    run.tell(f.Tick)
+    assert run.state.computing is None
+    run.time_s = 15
+    assert found(run.tell(f.Tick), a.Build)
+
+
+@pytest.mark.parametrize("kind", [EventKind.RESTORED, EventKind.ORDERS_CHANGED])
+def test_routine_is_gathered_and_planned_at_most_every_five_minutes(kind: EventKind) -> None:
+    run = in_force(routine_s=300)
+    for second in range(0, 299, 20):
+        run.time_s = second
+        run.tell(f.Happened, event=event(kind, U1))
+        run.tell(f.Happened, event=event(kind, U2))
+    assert run.state.computing is None
+    run.time_s = 300
+    (work,) = found(run.tell(f.Tick), a.React | a.Build)
+    assert {t["path"] for t in work.triggers} == {U1, U2}
+
+
+def test_routine_waits_for_the_answer_to_a_proposal() -> None:
+    run = in_force(Level.APPROVE)
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    run.propose(plan(order(), order("B.l1")), "D2", kind=DecisionClass.REPAIR, moves=(moved(),))
+    before = len(run.log)
+    run.tell(f.Happened, event=event(EventKind.RESTORED, U2))
+    for run.time_s in (301, 500, 800):
+        run.tell(f.Tick)
+    assert not found(run.log[before:], a.React | a.Build | a.Improve)
+    assert list(run.state.open) == ["D2"]
+    run.tell(f.Rejected, decision="D2", user="anna")
+    (react,) = found(run.log[before:], a.React)
+    assert {t["kind"] for t in react.triggers} >= {"restored"}
+
+
+def test_an_urgent_event_while_a_proposal_waits_gives_one_that_covers_both() -> None:
+    run = in_force(Level.APPROVE)
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    assert run.state.computing is not None
+    first = replace(draft("D2", DecisionClass.REPAIR), trigger=run.state.computing.triggers[0])
+    option = f.Option(plan=plan(order(), order("B.l1")), chosen=0, moves=(moved(),))
+    run.tell(f.Proposed, token=run.state.token, decision=first, options=(option,))
+    (react,) = found(run.tell(f.Happened, event=event(EventKind.QUALITY_STOP, U2)), a.React)
+    assert [(t["kind"], t["path"]) for t in react.triggers] == [
+        ("quality_stop", U2), ("breakdown", U1),
+    ]  # fmt: skip
+    run.propose(plan(order(), hash="P3"), "D3", kind=DecisionClass.REPAIR, moves=(moved(),))
+    assert list(run.state.open) == ["D3"]
+    assert run.state.replaced_by["D2"] == "D3"
+
+
+def test_a_plan_that_only_moves_times_asks_nobody() -> None:
+    run = in_force(Level.APPROVE)
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    late = moved(to=U1, by_s=600)
+    timed = plan(order(start_s=7800), order("B.l1", start_s=12000), hash="P2")
+    actions = run.propose(timed, "D2", kind=DecisionClass.REPAIR, moves=(late,))
+    assert run.state.states["D2"] is DecisionState.IN_FORCE
+    assert run.state.in_force is not None
+    assert run.state.in_force.hash == "P2"
+    assert not found(actions, a.AskApproval)
+    (record, approval) = found(actions, a.Record)
+    assert record.body["state"] == "in_force"
+    assert record.body["reasons"][-1]["id"] == "reason.only_times"
+    assert approval.body["by"] == "forecast"
+    assert run.state.budget.left("l1", run.state.time_ns, run.config.envelope) == 60
+
+
+def test_a_new_job_is_more_than_another_time() -> None:
+    run = in_force(Level.APPROVE)
+    more = plan(order(start_s=7200), order("B.l1", start_s=12000), order("C.l1"), hash="P2")
+    new = Move(op="C.l1", line="l1", from_unit="", to_unit=U1, from_start_ns=0, to_start_ns=NOW)
+    run.propose(more, "D2", moves=(new,))
+    assert run.state.states["D2"] is DecisionState.WAITING_APPROVAL
+
+
+def test_routine_moves_jobs_only_for_a_clear_gain() -> None:
+    run = in_force()
+    run.time_s = 400
+    run.tell(f.Happened, event=event(EventKind.RESTORED, U1))
+    late = moved(to=U1, by_s=600)
+    timed = plan(order(start_s=7800), order("B.l1", start_s=12000), hash="P3")
+    options = (
+        f.Option(plan=plan(order(unit=U2), hash="P2"), chosen=0, moves=(moved(),)),
+        f.Option(plan=timed, chosen=1, moves=(late,)),
+    )
+    run.propose(timed, "D2", kind=DecisionClass.REPAIR, options=options, objective_before=80.5)
+    assert run.state.in_force is not None
+    assert run.state.in_force.hash == "P3"
+
+
+def test_only_moves_of_the_next_hours_use_up_the_budget() -> None:
+    run = in_force(near_s=4 * 3600)
+    far = moved("B.l1", start_s=5 * 3600)
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    both = plan(order(unit=U2), order("B.l1", unit=U2), hash="P2")
+    run.propose(both, "D2", kind=DecisionClass.REPAIR, moves=(moved(), far))
+    assert run.state.budget.left("l1", run.state.time_ns, run.config.envelope) == 59
+
+
+def test_an_improvement_beyond_the_budget_is_named_as_withheld() -> None:
+    run = in_force(envelope=EnvelopeSettings(moves_per_hour=1))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    one = plan(order(unit=U2), order("B.l1", start_s=12000), hash="P2")
+    run.propose(one, "D2", kind=DecisionClass.REPAIR, moves=(moved(),))
+    assert run.state.computing is not None
+    assert run.state.computing.kind == "improve"
+    run.propose(
+        plan(order(), order("B.l1"), hash="P3"), "D3", kind=DecisionClass.IMPROVE,
+        moves=(moved(), moved("B.l1")), optional=True, objective_before=100.0,
+    )  # fmt: skip
+    assert run.state.states["D3"] is DecisionState.BLOCKED
+    (record,) = [r for r in found(run.log, a.Record) if r.body.get("id") == "D3"]
+    assert record.body["reasons"][-1]["id"] == "envelope.moves"
+
+
+def test_a_repair_on_bad_inputs_is_made_at_once_when_they_are_good_again() -> None:
+    run = in_force()
+    run.tell(f.Happened, event=event(EventKind.SOURCE_LOST, "s"))
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    run.propose(plan(order(unit=U2)), "D2", kind=DecisionClass.REPAIR, moves=(moved(),))
+    assert run.state.states["D2"] is DecisionState.BLOCKED
+    (react,) = found(run.tell(f.Happened, event=event(EventKind.SOURCE_UP, "s")), a.React)
+    assert react.triggers[0]["kind"] == "breakdown"
+
+
+def test_lateness_is_told_again_only_when_it_has_grown_by_as_much() -> None:
+    run = in_force(release_s=100)
+    run.tell(f.JobsListed, line="l1", jobs=(JobResponse(job="A.l1", state=JobState.RUNNING),))
+    seen = []
+    end_s = 7200 + 3600
+    for late_s in range(0, 1500, 50):
+        run.time_s = end_s + late_s
+        for action in found(run.tell(f.Tick), a.React):
+            seen.append(late_s)
+            assert action.triggers[0]["payload"] == {"job": "A.l1"}
+        if run.state.computing is not None:
+            none = Message(id="plan.none", params={"why": ""})
+            run.tell(f.NothingFound, token=run.state.token, reason=none)
+    assert seen == [600, 1200]
+
+
+def test_material_is_late_only_while_a_job_before_is_not_over() -> None:
+    after = {"A.l1": ("X.l1",), "B.l1": ("GONE.l1",)}
+    run = Run(config(release_s=0)).good()
+    run.propose(plan(order(), order("B.l1", U2), order("X.l1", U2, start_s=9000), after=after))
+    run.time_s = 700
+    run.tell(f.Tick)
+    (react,) = found(run.log, a.React)
+    assert [t["payload"]["job"] for t in react.triggers] == ["A.l1"]
+
+
+def test_a_repair_does_not_wait_for_a_search() -> None:
+    run = in_force()
+    actions = run.propose(
+        plan(order(), order("B.l1"), hash="P2"), "D2", kind=DecisionClass.REPAIR, moves=(moved(),)
+    )
     (improve,) = found(actions, a.Improve)
     assert found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U2)), a.React)
+    assert run.state.computing is not None
     late = run.tell(
         f.Proposed,
         token=improve.token,
@@ -285,7 +480,7 @@ def test_a_newer_proposal_takes_the_place_of_an_open_one() -> None:
     assert run.state.in_force.hash == "P2"
 
 
-def test_an_improvement_of_an_unapproved_plan_needs_the_same_approval() -> None:
+def test_a_repair_is_improved_once_it_is_approved() -> None:
     cfg = config(Level.REPORT)
     levels = {**cfg.autonomy.default, DecisionClass.REPAIR: Level.APPROVE}
     run = Run(replace(cfg, autonomy=AutonomySettings(default=levels))).good()
@@ -299,17 +494,20 @@ def test_an_improvement_of_an_unapproved_plan_needs_the_same_approval() -> None:
         from_start_ns=NOW + 2 * NS_PER_H,
         to_start_ns=NOW,
     )
-    run.propose(plan(order(unit=U2), hash="P2"), "D2", kind=DecisionClass.REPAIR, moves=(move,))
-    run.propose(
-        plan(order(unit=U2, start_s=90), hash="P3"), "D3", kind=DecisionClass.IMPROVE,
-        moves=(move,), optional=True, objective_before=100.0,
-    )  # fmt: skip
-    assert run.state.states["D3"] is DecisionState.WAITING_APPROVAL
+    actions = run.propose(
+        plan(order(unit=U2), hash="P2"), "D2", kind=DecisionClass.REPAIR, moves=(move,)
+    )
+    assert not found(actions, a.Improve)
+    assert run.state.states["D2"] is DecisionState.WAITING_APPROVAL
+    assert found(run.tell(f.Approved, decision="D2", user="anna"), a.Improve)
 
 
 def test_an_improvement_below_the_margin_is_dropped() -> None:
     run = Run(config()).good()
     run.propose(plan(order()))
+    run.state = replace(run.state, pending=({"kind": "periodic", "path": "", "time_ns": NOW},))
+    run.time_s = 900
+    run.tell(f.Tick)
     before = len(run.log)
     move = Move(
         op="A.l1",
@@ -320,7 +518,7 @@ def test_an_improvement_below_the_margin_is_dropped() -> None:
         to_start_ns=NOW,
     )
     run.propose(
-        plan(order(start_s=90), hash="P3"), "D3", kind=DecisionClass.IMPROVE, moves=(move,),
+        plan(order(start_s=90), hash="P3"), "D3", kind=DecisionClass.PLAN, moves=(move,),
         optional=True, objective_before=80.5,
     )  # fmt: skip
     assert not found(run.log[before:], a.Record)
@@ -395,7 +593,7 @@ def test_a_decision_on_bad_inputs_is_blocked_and_made_anew() -> None:
     assert run.state.states["D1"] is DecisionState.BLOCKED
     assert run.state.in_force is None
     (build,) = found(run.tell(f.Happened, event=event(EventKind.SOURCE_UP, "s")), a.Build)
-    assert build.triggers[0]["kind"] == "inputs_restored"
+    assert {t["kind"] for t in build.triggers} == {"start", "inputs_restored"}
 
 
 def test_lines_nobody_feeds_are_blocked_unless_people_do() -> None:
@@ -443,7 +641,7 @@ def test_outside_the_envelope_the_next_option_is_taken_and_the_refusal_said() ->
     )
     options = (
         f.Option(plan=plan(order(unit=U2), hash="P2"), chosen=0, moves=(near,)),
-        f.Option(plan=plan(order(), hash="P3"), chosen=1, moves=(shift,)),
+        f.Option(plan=plan(order(), order("C.l1"), hash="P3"), chosen=1, moves=(shift,)),
     )
     actions = run.propose(plan(order()), "D2", kind=DecisionClass.REPAIR, options=options)
     body = found(actions, a.Record)[0].body
@@ -583,10 +781,18 @@ def test_the_outcome_is_compared_with_the_plan() -> None:
     assert [r.body["late_s"] for r in outcomes] == [90.0]
 
 
+def replace_plan_time(run: Run) -> Run:
+    """As if the plan had been renewed half an hour before the job's end."""
+    at = NOW + 3000 * NS_PER_S
+    run.state = replace(run.state, last_plan_ns=at + 800 * NS_PER_S, last_plan_wall_ns=at)
+    return run
+
+
 def test_a_job_that_runs_over_becomes_an_event_once() -> None:
     run = Run(config(release_s=100)).good()
     run.propose(plan(order()))
     run.tell(f.JobsListed, line="l1", jobs=(JobResponse(job="A.l1", state=JobState.RUNNING),))
+    run = replace_plan_time(run)
     run.time_s = 60 + 3600 + 599
     run.tell(f.Tick)
     assert not found(run.log, a.React)
@@ -629,7 +835,7 @@ def test_an_unanswered_proposal_is_made_anew() -> None:
     run.tell(f.Tick)
     run.propose(plan(order(start_s=9000)))
     run.tell(f.NothingFound, token=run.state.token, reason=Message(id="plan.no_better"))
-    run.time_s = 601
+    run.time_s = 901
     (build,) = found(run.tell(f.Tick), a.Build)
     assert build.triggers[0]["kind"] == "proposal_expired"
     assert run.state.states["D1"] is DecisionState.SUPERSEDED

@@ -3,7 +3,7 @@ import { useRef, useState } from "preact/hooks";
 import { call } from "../api/client";
 import { plantMs } from "../api/live";
 import type { ImportAnswer, Order, RowError } from "../api/types";
-import { dayTime, duration, whole } from "../format";
+import { dayTime, duration, fromField, toField, whole } from "../format";
 import { named, t } from "../i18n";
 import { adjust, href, route } from "../router";
 import { centerName, plant, productName } from "../state/plant";
@@ -13,12 +13,6 @@ import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 
 const HOUR = 3_600_000;
 const explain = (problem: unknown): string => (problem instanceof Error ? problem.message : String(problem));
-
-/** `datetime-local` text of an instant, in the browser's zone. */
-function local(ms: number): string {
-  const shifted = new Date(ms - new Date(ms).getTimezoneOffset() * 60_000);
-  return shifted.toISOString().slice(0, 16);
-}
 
 function AddOrder({ onDone }: { onDone: () => void }): JSX.Element {
   const [error, setError] = useState("");
@@ -32,7 +26,7 @@ function AddOrder({ onDone }: { onDone: () => void }): JSX.Element {
     try {
       await call("POST", "orders", {
         id: field("id"), product: field("product"), quantity: Number(field("quantity")),
-        due: new Date(field("due")).toISOString(), priority: Number(field("priority")),
+        due: new Date(fromField(field("due"))).toISOString(), priority: Number(field("priority")),
       });
       setError("");
       setSaid(t("orders.added", { id: field("id") }));
@@ -50,7 +44,7 @@ function AddOrder({ onDone }: { onDone: () => void }): JSX.Element {
         <select name="product" required>{plant.value?.products.map((p) => <option key={p.id} value={p.id}>{productName(p.id)}</option>)}</select>
       </label>
       <label>{t("orders.quantity")}<input name="quantity" type="number" min={1} max={100_000} required /></label>
-      <label>{t("orders.due")}<input name="due" type="datetime-local" required defaultValue={local(start + 24 * HOUR)} /></label>
+      <label>{t("orders.due")}<input name="due" type="datetime-local" required defaultValue={toField(start + 24 * HOUR)} /></label>
       <label>{t("orders.priority")}
         <select name="priority">{[1, 2, 3, 5, 7, 9].map((n) => <option key={n} value={n}>{n === 1 ? t("orders.normal") : n === 9 ? t("orders.rush") : n}</option>)}</select>
       </label>

@@ -17,6 +17,8 @@ const KINDS = ["down", "absent", "rush", "cancel"] as const;
 type Kind = (typeof KINDS)[number];
 const COMPARED = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups", "makespan_s"];
 const SHOWN = 30;
+/** A smaller share of the KPI is no change that people act on. */
+const NEGLIGIBLE = 0.001;
 
 /** The event that the chosen case stands for, as the planner reacts to it. */
 function suppose(kind: Kind, machine: string, hours: number, order: string): Supposed {
@@ -40,7 +42,7 @@ function Outcome({ answer }: { answer: Answer }): JSX.Element {
             const after = answer.kpis_after[name] ?? Number.NaN;
             return (
               <tr key={name}><th scope="row">{named("kpiname", name)}</th><td class="num">{kpiText(name, before)}</td><td class="num">{kpiText(name, after)}</td>
-                <td class="num"><Delta name={name} value={after - before} /></td></tr>
+                <td class="num"><Delta name={name} value={Math.abs(after - before) < NEGLIGIBLE * Math.abs(before) ? 0 : after - before} /></td></tr>
             );
           })}
         </tbody>

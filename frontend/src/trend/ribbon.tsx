@@ -34,16 +34,16 @@ function tone(path: string, value: number | null | undefined, text: string): str
   return `r${hash % TONES}`;
 }
 
-/** The samples of one signal as stretches until `end`; equal neighbours are one. */
-export function ribbon(series: Series, end: number): Ribbon {
+/** The samples of one signal as stretches, the last one open; equal neighbours are one. */
+export function ribbon(series: Series): Ribbon {
   const stretches: Stretch[] = [];
   series.time_ms.forEach((ms, i) => {
     const value = series.value?.[i];
     const text = words(series.path, value, series.text?.[i]);
     const last = stretches[stretches.length - 1];
     if (last) last.to = ms / 1000;
-    if (last?.text !== text) stretches.push({ from: ms / 1000, to: end, text, tone: tone(series.path, value, text) });
-    else last.to = end;
+    if (last?.text !== text) stretches.push({ from: ms / 1000, to: Infinity, text, tone: tone(series.path, value, text) });
+    else last.to = Infinity;
   });
   return { path: series.path, stretches };
 }
@@ -61,7 +61,7 @@ export function visible(of: Ribbon, from: number, to: number): Stretch[] {
   return out;
 }
 
-interface RibbonsProps { ribbons: Ribbon[]; from: number; to: number; inset: number; remove: (path: string) => void }
+interface RibbonsProps { ribbons: Ribbon[]; from: number; to: number; inset: [number, number]; remove: (path: string) => void }
 
 /** Texts and states over time as strips of words, with their changes as a table. */
 export function Ribbons({ ribbons, from, to, inset, remove }: RibbonsProps): JSX.Element {
@@ -76,7 +76,7 @@ export function Ribbons({ ribbons, from, to, inset, remove }: RibbonsProps): JSX
             <b>{shortPath(one.path)}</b> <span>{one.stretches[one.stretches.length - 1]?.text ?? "–"}</span>
             <button type="button" class="quiet" aria-label={t("trend.removeOne", { signal: shortPath(one.path) })} onClick={() => remove(one.path)}>✕</button>
           </header>
-          <div class="strip-of" style={{ marginLeft: `${inset}px` }} aria-hidden="true">
+          <div class="strip-of" style={{ marginLeft: `${inset[0]}px`, marginRight: `${inset[1]}px` }} aria-hidden="true">
             {visible(one, from, to).map((s) => (
               <i key={s.from} class={s.tone} title={`${s.text} · ${clock(s.from * 1000)} – ${clock(s.to * 1000)}`}
                 style={{ left: `${(100 * (s.from - from)) / (to - from)}%`, width: `${(100 * (s.to - s.from)) / (to - from)}%` }}>
@@ -91,7 +91,7 @@ export function Ribbons({ ribbons, from, to, inset, remove }: RibbonsProps): JSX
           <thead><tr><th>{t("trend.since")}</th><th>{t("palette.signal")}</th><th>{t("trend.value")}</th><th class="num">{t("line.since")}</th></tr></thead>
           <tbody>
             {changes.slice(0, CHANGES).map((row) => (
-              <tr key={`${row.path} ${row.from}`}><td><time title={dayTime(row.from * 1000)}>{clock(row.from * 1000)}</time></td><td>{shortPath(row.path)}</td><td>{row.text}</td><td class="num">{duration(row.to - row.from)}</td></tr>
+              <tr key={`${row.path} ${row.from}`}><td><time title={dayTime(row.from * 1000)}>{clock(row.from * 1000)}</time></td><td>{shortPath(row.path)}</td><td>{row.text}</td><td class="num">{duration(Math.min(row.to, to) - row.from)}</td></tr>
             ))}
           </tbody>
         </table>

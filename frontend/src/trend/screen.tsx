@@ -23,6 +23,7 @@ const SPANS: [string, number][] = [["5m", 300], ["15m", 900], ["1h", 3600], ["8h
 const MANY_POINTS = 1600;
 const REFRESH_MS = 250;
 const WORDS_MS = 3000;
+const NO_INSET: [number, number] = [0, 0];
 
 interface Mark { time: number; text: string; kind: string }
 interface Range { from: number; to: number }
@@ -89,7 +90,7 @@ function options(traces: readonly Trace[], width: number, height: number, marks:
   };
 }
 
-interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void; onInset: (px: number) => void }
+interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void; onInset: (px: [number, number]) => void }
 
 function Chart({ traces, version, range, marks, onZoom, onCursor, onInset }: ChartProps): JSX.Element {
   const [hold, size] = useSize<HTMLDivElement>();
@@ -121,7 +122,8 @@ function Chart({ traces, version, range, marks, onZoom, onCursor, onInset }: Cha
       chart.setData(align(traces) as uPlot.AlignedData, false);
       chart.setScale("x", { min: range.from, max: range.to });
     });
-    onInset(Math.round(chart.bbox.left / devicePixelRatio));
+    const { left, width } = chart.bbox;
+    onInset([Math.round(left / devicePixelRatio), Math.round(chart.width - (left + width) / devicePixelRatio)]);
   }, [version, range.from, range.to, marks]);
   const key = (event: KeyboardEvent): void => {
     const span = range.to - range.from;
@@ -253,7 +255,7 @@ export function TrendScreen(): JSX.Element {
   const lines = useMemo(() => paths.filter((path) => !isRibbon(path, kindOf(path))), [paths, known]);
   const strips = useMemo(() => paths.filter((path) => isRibbon(path, kindOf(path))), [paths, known]);
   const [ribbons, setRibbons] = useState<Ribbon[]>([]);
-  const [inset, setInset] = useState(0);
+  const [inset, setInset] = useState<[number, number]>(NO_INSET);
   const from = isLive ? span : `${fixed.from}-${fixed.to}`;
   const ready = plantMs.value > 0;
 
@@ -285,7 +287,7 @@ export function TrendScreen(): JSX.Element {
       const before = Math.max(wanted.to - wanted.from, 3600);
       get<{ series: Series[] }>(`series?${query({ paths: strips.join(","), from: Math.round((wanted.from - before) * 1000), to: Math.round(wanted.to * 1000) })}`, abort.signal)
         .then((answer) => {
-          setRibbons(answer.series.map((one) => ribbon(one, wanted.to)));
+          setRibbons(answer.series.map(ribbon));
           setError("");
           if (isLive && lines.length === 0) setEnd(now);
         }, (problem: unknown) => !abort.signal.aborted && setError(problem instanceof Error ? problem.message : String(problem)))
@@ -346,9 +348,9 @@ export function TrendScreen(): JSX.Element {
       <Problem text={error} />
       <div class="trend-main">
         <section class={`panel plot ${isLive && stale.value ? "hatched" : ""}`} aria-label={t("nav.trend")}>
-          {lines.length > 0 && <Chart traces={traces} version={version} range={range} marks={inside} onZoom={zoom} onCursor={setCursor} onInset={setInset} />}
+          {lines.length > 0 && <Chart traces={traces} version={version} range={range} marks={inside} onZoom={zoom} onCursor={setCursor} onInset={(next) => setInset((old) => (old[0] === next[0] && old[1] === next[1] ? old : next))} />}
           {paths.length === 0 && <Empty text={t("trend.none")} />}
-          {strips.length > 0 && <Ribbons ribbons={ribbons} from={range.from} to={range.to} inset={lines.length > 0 ? inset : 0} remove={(path) => set(paths.filter((one) => one !== path))} />}
+          {strips.length > 0 && <Ribbons ribbons={ribbons} from={range.from} to={range.to} inset={lines.length > 0 ? inset : NO_INSET} remove={(path) => set(paths.filter((one) => one !== path))} />}
           <p id="trend-keys" class="muted hint">{t("trend.keys")}</p>
           {traces.length > 0 && <Legend traces={traces} range={range} cursor={cursor} remove={(path) => set(paths.filter((one) => one !== path))} />}
         </section>

@@ -265,7 +265,7 @@ class Decider:
     def _observe(self, event: Event) -> None:
         """A unit on a people's line begins to run: that is as good as a tap on its next job."""
         line = self.config.units.get(event.path, "")
-        dispatcher = self._dispatchers.get(line)
+        dispatcher: object = self._dispatchers.get(line)
         running = event.payload.get("state") == UnitState.EXECUTE.name
         if running and isinstance(dispatcher, Observer):
             sight = dispatcher.observe(event.path, running=True, time_ns=event.time_ns)

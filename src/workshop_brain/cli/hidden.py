@@ -74,8 +74,8 @@ def collector(
 @app.command()
 def broker(port: Annotated[int, typer.Option()]) -> None:
     """The embedded MQTT broker."""
+    from workshop_brain.connect.sparkplug.broker import run_embedded
     from workshop_brain.process import log_to_stderr
-    from workshop_brain.twin.broker import run_embedded
 
     log_to_stderr("broker")
     run_embedded(port)

@@ -96,7 +96,7 @@ async def _run(
         _greet(told, ports if settings.simulated else {}, browser=browser)
     await stopping
     first.cancel()
-    print("Stopping: collectors first, then the brain; nothing acknowledged is lost.", flush=True)
+    print("Stopping; nothing acknowledged is lost.", flush=True)
     await house.stop()
 
 
@@ -151,7 +151,7 @@ def _children(
     twin_options: dict[str, Any],
 ) -> list["ChildSpec"]:
     from workshop_brain.app.supervise import ChildSpec
-    from workshop_brain.twin.broker import mosquitto_command
+    from workshop_brain.connect.settings import SparkplugSettings
 
     children: list[ChildSpec] = []
     brain = ["process", "brain", "--data", str(data), "--host", host, "--port", str(port)]
@@ -171,21 +171,30 @@ def _children(
         brain += ["--import-orders", str(data / "twin" / "orders.csv")]
     elif not settings.sources:
         raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
-    needs_broker = any(getattr(s, "url", "").startswith("mqtt") for s in settings.sources)
-    if needs_broker and not broker and settings.simulated:
-        command = mosquitto_command(port=ports["mqtt"], directory=data / "run")
-        children.append(
-            ChildSpec(name="broker", program=command[0], arguments=tuple(command[1:]), stage=2)
-            if command
-            else ChildSpec(
-                name="broker",
-                arguments=("process", "broker", "--port", str(ports["mqtt"])),
-                stage=2,
-            )
-        )
+    own_broker = f"mqtt://127.0.0.1:{ports['mqtt']}"
+    sources = tuple(
+        dataclasses.replace(s, url=own_broker)
+        if isinstance(s, SparkplugSettings) and not s.url
+        else s
+        for s in settings.sources
+    )
+    if any(s.url == own_broker for s in sources):
+        children.append(_broker(ports["mqtt"], data))
     children.append(ChildSpec(name="brain", arguments=tuple(brain), stage=2))
-    children += [_collector(s, settings, data) for s in settings.sources]
+    children += [_collector(s, settings, data) for s in sources]
     return children
+
+
+def _broker(port: int, data: Path) -> "ChildSpec":
+    """mosquitto when it is installed, else the embedded broker."""
+    from workshop_brain.app.supervise import ChildSpec
+    from workshop_brain.connect.sparkplug.broker import mosquitto_command
+
+    command = mosquitto_command(port=port, directory=data / "run")
+    if command:
+        return ChildSpec(name="broker", program=command[0], arguments=tuple(command[1:]), stage=2)
+    arguments = ("process", "broker", "--port", str(port))
+    return ChildSpec(name="broker", arguments=arguments, stage=2)
 
 
 def _collector(source: "SourceSettings", settings: "Settings", data: Path) -> "ChildSpec":

@@ -35,6 +35,8 @@ class SparkplugSettings:
 
     Attributes
     ----------
+    url
+        ``mqtt://host:port``; "" starts a broker of our own on loopback.
     groups
         Sparkplug group ids to follow; "+" takes all.
     host_id
@@ -42,7 +44,7 @@ class SparkplugSettings:
     """
 
     id: str
-    url: str
+    url: str = ""
     groups: tuple[str, ...] = ("+",)
     host_id: str = "workshop-brain"
     user: str = ""

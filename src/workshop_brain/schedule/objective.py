@@ -39,12 +39,12 @@ class Weights:
     tardiness: float = 1.0
     setup: float = 0.1
     flow: float = 0.02
-    move: float = 0.1
-    shift: float = 0.2
+    move: float = 0.5
+    shift: float = 0.05
     near_s: int = 8 * 3600
-    far: float = 0.25
+    far: float = 0.05
     calm: float = 0.05
-    worth: float = 0.0001
+    worth: float = 0.0002
 
 
 PLANT_WEIGHTS = Weights()

@@ -140,7 +140,10 @@ def active_alarms(services: Services) -> list[Alarm]:
             kind = condition.name.lower()
             since_ns = int(units.since_ns[row])
             out.append(_alarm(path, kind, 2, since_ns, unit=path.rsplit("/", 1)[1]))
+    told = {alarm.path for alarm in out}
     for path, event in watch.alarms.items():
+        if path in told:  # the code says no more than the stop itself
+            continue
         name, code = path.rsplit("/", 1)[1], event.payload["code"]
         out.append(_alarm(path, "code", 3, event.time_ns, unit=name, code=code))
     return out

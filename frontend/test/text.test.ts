@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { duration, number } from "../src/format";
+import { duration, fromField, number, toField, zone } from "../src/format";
 import { fill } from "../src/i18n";
 import en from "../src/i18n/en.json";
 import zh from "../src/i18n/zh.json";
@@ -31,4 +31,14 @@ test("held is inside, starved and blocked are outside", () => {
 test("durations and numbers are short", () => {
   assert.deepEqual([duration(48), duration(-720), duration(11_100), duration(187_200), duration(null)], ["48 s", "−12 min", "3 h 05", "2 d 4 h", "–"]);
   assert.deepEqual([number(0.01234), number(41.23), number(12_480), number(Number.NaN)], ["0.0123", "41.2", "12,480", "–"]);
+});
+
+test("a time typed in is plant time, wherever the browser stands", () => {
+  zone.value = "Asia/Shanghai";
+  const noon = Date.UTC(2026, 10, 22, 4, 30);
+  assert.equal(toField(noon), "2026-11-22T12:30");
+  assert.equal(fromField("2026-11-22T12:30"), noon);
+  zone.value = "Europe/Berlin";
+  assert.equal(fromField("2026-03-29T03:30"), Date.UTC(2026, 2, 29, 1, 30));
+  zone.value = undefined;
 });

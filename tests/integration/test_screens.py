@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import uvicorn
@@ -700,7 +701,7 @@ def test_past_state_changes_of_a_unit_stand_beside_its_trend(open_tab: Tabs) -> 
     assert "Repair" in tab.page.locator(".events").inner_text()
 
 
-def test_an_administrator_adds_changes_and_removes_a_user(open_tab: Tabs) -> None:
+def test_an_administrator_adds_changes_and_removes_a_user(open_tab: Tabs, house: House) -> None:
     tab = open_tab(user="chief")
     page = tab.page
     tab.show("users", ".users tbody tr")
@@ -710,6 +711,13 @@ def test_an_administrator_adds_changes_and_removes_a_user(open_tab: Tabs) -> Non
     link = page.get_by_role("textbox", name="One-time link").input_value()
     assert re.search(r"#/link/[\w-]{20,}$", link)
     page.keyboard.press("Escape")
+    token = link.rsplit("/", 1)[1]
+    answer = httpx.post(
+        f"{house.url}api/v1/link", json={"token": token, "password": PASSWORD}, trust_env=False
+    )
+    assert answer.json()["role"] == "operator"
+    tab.show("wall", ".wall-hold canvas")
+    tab.show("users", ".users tbody tr")
     page.get_by_label("Role of li.wei").select_option("planner")
     page.get_by_role("button", name="Remove li.wei").click()
     page.get_by_role("button", name="Remove", exact=True).last.click()

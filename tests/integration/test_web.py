@@ -296,13 +296,27 @@ def _screens(folder: Path) -> Path:
     return folder
 
 
+def test_past_events_are_state_changes_of_units_and_decisions(house: House) -> None:
+    with house.client("viewer") as client:
+        unit = f"{LINE}/z1/st02"
+        rows = client.get("/events/recent", params={"from": "-10m", "paths": unit}).json()
+        worst = client.get("/events/recent", params={"from": "-10m"}).json()
+        wrong = client.get("/events/recent", params={"from": "now", "to": "-1h"})
+    changes = [(r["path"], r["payload"]["state"]) for r in rows if r["kind"] == "state_changed"]
+    assert changes == [(unit, "EXECUTE"), (unit, "ABORTED")]
+    assert [r["path"] for r in worst if r["kind"] == "state_changed"] == [unit]
+    assert [r["time_ms"] for r in rows] == sorted(r["time_ms"] for r in rows)
+    assert wrong.status_code == 422
+
+
 # -- every route ----------------------------------------------------------------------------
 
 READS = [
     "/health", "/me", "/plant", "/plant/tags", f"/live/values?paths={LINE}/z1/st01/torque",
     f"/series?paths={LINE}/z1/st01/torque&points=10", "/line/asm1", "/orders", "/schedule",
     "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=m",
-    "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms", "/curves",
+    "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
+    "/events/recent", "/curves",
     "/parts/SN1", "/work-list",
 ]  # fmt: skip
 CHANGES = [
@@ -317,6 +331,7 @@ CHANGES = [
     ("POST", "/autonomy/hard/switch", {"on": False}, "operator"),
     ("POST", "/work-list/J1/confirm", {}, "operator"),
     ("GET", "/users", None, "admin"),
+    ("POST", "/alarms/acknowledge", {"alarms": [["no/where", "code"]]}, "operator"),
     ("POST", "/users", {"name": "x y"}, "admin"),
     ("PUT", "/users/nobody", {"role": "admin"}, "admin"),
     ("DELETE", "/users/nobody", None, "admin"),
@@ -462,7 +477,7 @@ def test_values_and_alarms_say_what_is(house: House) -> None:
     assert torque["value"] == 50 + 599 % 7
     assert serial["text"] == "SN2"
     assert unseen["value"] is None
-    assert [a["kind"] for a in alarms] == ["breakdown"]
+    assert [(a["kind"], a["state"]) for a in alarms] == [("breakdown", "unacknowledged")]
     assert alarms[0]["message"]["text"] == "st02 发生故障。"
     assert unknown.status_code == 404
 

@@ -66,6 +66,13 @@ class World:
         self.tell(f.JobsListed, line="l1", jobs=())
 
     def tell(self, fact: type[f.Fact], **values: Any) -> None:
+        self._step(fact, **values)
+        assert sum(o.plan is not None for o in self.state.open.values()) <= 1
+        computing = self.state.computing
+        if computing is not None and self.state.proposal is not None:
+            assert {t["kind"] for t in computing.triggers} & {"breakdown", "start", "level_lowered"}
+
+    def _step(self, fact: type[f.Fact], **values: Any) -> None:
         try:
             self.state, actions = step(
                 CONFIG, self.state, fact(time_ns=self.wall, wall_ns=self.wall, **values)

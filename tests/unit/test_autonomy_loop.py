@@ -261,6 +261,27 @@ def test_a_plan_that_only_moves_times_asks_nobody() -> None:
     assert run.state.budget.left("l1", run.state.time_ns, run.config.envelope) == 60
 
 
+def test_that_nothing_has_to_change_is_an_answer_to_an_urgent_event_only() -> None:
+    run = in_force(Level.APPROVE)
+    same = plan(order(start_s=7200), order("B.l1", start_s=12000), hash="P2")
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U2))
+    (record, _) = found(run.propose(same, "D2", kind=DecisionClass.REPAIR), a.Record)
+    assert record.body["reasons"][-1]["id"] == "reason.nothing_to_do"
+    run.tell(f.NothingFound, token=run.state.token, reason=Message(id="plan.no_better"))
+    run.time_s = 301
+    run.tell(f.Happened, event=event(EventKind.RESTORED, U2))
+    assert not found(run.propose(same, "D3", kind=DecisionClass.REPAIR), a.Record)
+
+
+def test_an_unanswered_proposal_is_made_anew_after_a_restart() -> None:
+    run = Run(config(Level.APPROVE))
+    cause = {"kind": "breakdown", "path": U1, "time_ns": NOW}
+    run.tell(f.Resumed, in_force=plan(order()), causes=(cause,))
+    run.good()
+    (react,) = found(run.log, a.React)
+    assert [t["kind"] for t in react.triggers] == ["start", "breakdown"]
+
+
 def test_a_new_job_is_more_than_another_time() -> None:
     run = in_force(Level.APPROVE)
     more = plan(order(start_s=7200), order("B.l1", start_s=12000), order("C.l1"), hash="P2")

@@ -43,7 +43,7 @@ function Ledger({ list }: { list: Decision[] }): JSX.Element {
       <Scroll label={t("brain.decisions")} class="fill">
         <table>
           <thead>
-            <tr><th>{t("brain.time")}</th><th>{t("brain.class")}</th><th>{t("card.trigger")}</th><th>{t("card.level")}</th><th>{t("brain.state")}</th>
+            <tr><th>{t("brain.time")}</th><th>{t("brain.class")}</th><th>{t("brain.trigger")}</th><th>{t("card.level")}</th><th>{t("brain.state")}</th>
               {SHOWN.map((name) => <th key={name} class="num">{named("kpiname", name)}</th>)}<th>{t("brain.outcome")}</th></tr>
           </thead>
           <tbody>

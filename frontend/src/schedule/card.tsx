@@ -140,6 +140,9 @@ function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () =
   );
 }
 
+/** Who answered: a user by name, or the brain's own forecast. */
+const whoText = (by: string): string => named("by", by);
+
 function Certainty({ decision }: { decision: Decision }): JSX.Element | null {
   const objective = decision.candidates[decision.chosen]?.objective;
   const gap = decision.gap ?? (decision.bound !== null && objective ? (objective - decision.bound) / Math.max(1e-9, objective) : null);
@@ -151,7 +154,7 @@ function Certainty({ decision }: { decision: Decision }): JSX.Element | null {
       <div><dt>{t("card.gap")}</dt><dd>{gap === null ? t("card.gapUnknown") : percent(gap, 1)}</dd></div>
       <div><dt>{t("card.level")}</dt><dd>{levelText(decision.level)}</dd></div>
       {(decision.answer?.by || decision.approved_by) && (
-        <div><dt>{t("card.by")}</dt><dd>{decision.answer?.by || decision.approved_by} <small>{decision.answer?.reason}</small></dd></div>
+        <div><dt>{t("card.by")}</dt><dd>{whoText(decision.answer?.by || decision.approved_by || "")} <small>{decision.answer?.reason}</small></dd></div>
       )}
       {left !== null && left > 0 && <div><dt>{t("card.vetoLeft")}</dt><dd>{duration(left)}</dd></div>}
     </dl>

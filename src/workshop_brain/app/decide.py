@@ -217,11 +217,30 @@ class Decider:
             levels=levels,
             switches=switches,
             in_force=plan,
+            causes=self._unanswered(),
         )
         self.state, _ = step(self.config, self.state, fact)
         if plan is not None:
             self.state = replace(self.state, in_force_decision=decision)
             self._shown = self._in_force_shown = plan
+
+    def _unanswered(self) -> tuple[dict[str, Any], ...]:
+        """Triggers of the newest plan proposal, when nobody had answered it before the stop."""
+        rows = self._records.decisions(50)
+        plans = (r for r in rows if r.decision.decision_class is not DecisionClass.RELEASE)
+        row = next(plans, None)
+        waiting = (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
+        if row is None or row.decision.state not in waiting or row.approved_by:
+            return ()
+        try:
+            later = self._ledger.entries(after=row.entry)
+            answered = any(e.body.get("decision") == row.decision.id for e in later)
+        except BrainError as error:
+            _log.error("whether %s was answered is not known: %s", row.decision.id, error)
+            return ()
+        first = row.decision.trigger
+        causes = tuple(dict(t) for t in first.get("all") or [first])
+        return () if answered else tuple(t for t in causes if t.get("kind") != "improve")
 
     async def _ticks(self) -> None:
         feeds: Mapping[str, frozenset[str]] = {}

@@ -176,9 +176,13 @@ class SwitchSet(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Fact):
-    """What was known before a restart: settings set by people, jobs that were sent, the plan."""
+    """What was known before a restart: settings set by people, jobs that were sent, the plan.
+
+    ``causes`` are the triggers of a proposal that nobody had answered: it is made anew.
+    """
 
     levels: Mapping[tuple[str, DecisionClass], Level] = field(default_factory=dict)
     switches: Mapping[str, bool] = field(default_factory=dict)
     tracks: Mapping[str, JobTrack] = field(default_factory=dict)
     in_force: PlanRef | None = None
+    causes: tuple[dict[str, Any], ...] = ()

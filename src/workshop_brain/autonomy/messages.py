@@ -68,6 +68,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Only times moved: {jobs} jobs, by at most {minutes} min; units and sequences stay.",
         "仅时间变动：{jobs} 个工单，最多 {minutes} 分钟；机台与次序不变。",
     ),
+    "reason.nothing_to_do": ("No job has to change.", "无需调整任何工单。"),
     "reason.calm": (
         "{rival} would score {gain_pct} % better but moves {moves} jobs: "
         "below {margin_pct} % the calmer plan is kept.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,7 +79,7 @@ def broker(port: Annotated[int, typer.Option()]) -> None:
     from workshop_brain.process import log_to_stderr
 
     log_to_stderr("broker")
-    run_embedded(port)
+    run_embedded(port, parent=os.getppid())
 
 
 def _run(main: "asyncio._CoroutineLike[None]") -> None:

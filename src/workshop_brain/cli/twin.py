@@ -91,7 +91,7 @@ def experiment(
     policies: Annotated[str, typer.Option(help="Comma-separated.")] = "foreman,fifo,rule,brain",
     seeds: Annotated[int, typer.Option(help="Number of seeds, 1..N.")] = 3,
     days: Annotated[float, typer.Option(help="Simulated days.")] = 7.0,
-    iterations: Annotated[int, typer.Option(help="Search iterations per event (brain).")] = 20_000,
+    iterations: Annotated[int, typer.Option(help="Search iterations per event (brain).")] = 2_000,
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compare policies over the same simulated days, without protocols."""

@@ -80,9 +80,10 @@ def run_experiment(
 
 
 def fingerprint(plant: Plant, scenario: Scenario) -> str:
-    """SHA-256 of the plant's master data and the scenario's parameters."""
-    text = json.dumps(asdict(scenario), sort_keys=True) + repr(plant.work_centers)
-    return hashlib.sha256((text + repr(plant.products)).encode()).hexdigest()
+    """SHA-256 of the plant's master data and the scenario's parameters, process-independent."""
+    facts = {"scenario": asdict(scenario), "plant": asdict(plant)}
+    text = json.dumps(facts, sort_keys=True, default=sorted)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _run(

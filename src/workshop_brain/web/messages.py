@@ -90,6 +90,20 @@ WEB: dict[str, tuple[str, str]] = {
 }
 
 
+CANDIDATES: dict[str, tuple[str, str]] = {
+    "right_shift": ("right shift", "顺延"),
+    "reroute": ("reroute", "改道"),
+    "redispatch": ("re-dispatch", "重新派工"),
+    "family_first": ("family first", "同族优先"),
+    "due_first": ("due date first", "交期优先"),
+    "improved": ("improved", "优化"),
+    "search": ("search", "搜索"),
+    "as_it_was": ("as it was", "维持原排程"),
+}
+"""Names of candidate plans, which texts carry as a parameter; ``redispatch_2`` is numbered."""
+_NUMBERED = re.compile(r"(\w+?)(?:_(\d+))?")
+
+
 @cache
 def catalogue() -> dict[str, tuple[str, str]]:
     """All message texts of all rooms; a room without messages adds none."""
@@ -117,7 +131,7 @@ def render(id: str, params: Mapping[str, Any], language: str, zone: str = "UTC")
     >>> render("no.such", {"a": 1}, "en")
     'no.such (a=1)'
     """
-    params = _readable(params, zone)
+    params = _readable(params, language, zone)
     pair = catalogue().get(id)
     if pair is None:
         details = ", ".join(f"{k}={_shown(v)}" for k, v in params.items())
@@ -161,7 +175,20 @@ def language_of(accept: str, default: str = "en") -> str:
     return best
 
 
-def _readable(params: Mapping[str, Any], zone: str) -> dict[str, Any]:
+def _candidate(name: str, language: str) -> str:
+    """A candidate plan's name in the reader's language; other words stay.
+
+    >>> _candidate("redispatch_2", "en"), _candidate("st02", "en")
+    ('re-dispatch 2', 'st02')
+    """
+    match = _NUMBERED.fullmatch(name)
+    if match is None or match[1] not in CANDIDATES:
+        return name
+    word = CANDIDATES[match[1]][1 if language == "zh" else 0]
+    return f"{word} {match[2]}" if match[2] else word
+
+
+def _readable(params: Mapping[str, Any], language: str, zone: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in params.items():
         stem, unit = key[:-3], key[-3:]
@@ -171,6 +198,8 @@ def _readable(params: Mapping[str, Any], zone: str) -> dict[str, Any]:
             out[stem + "_ns"] = out[stem + "_ms"] = text
         elif isinstance(value, str) and _PATH.fullmatch(value):
             out[key] = value.rsplit("/", 1)[1]
+        elif key == "candidate":
+            out[key] = _candidate(str(value), language)
         else:
             out[key] = value
     return out

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import secrets
 from typing import Literal
 
 from fastapi import APIRouter
@@ -172,9 +171,6 @@ async def add_user(body: NewUser, user: Admin, here: Here) -> Json:
         raise Problem(409, "web.user_exists", user=body.name)
     here.auth.audit("user_added", here.auth.wall_ns(), user=body.name, role=body.role, by=user.name)
     if body.password is None:
-        # He is in the list at once; nobody knows this password, the link sets the real one.
-        nobodys = secrets.token_urlsafe(32)
-        await asyncio.to_thread(here.services.users.add_user, body.name, nobodys, body.role)
         link = here.auth.new_link(body.name, body.role)
         return Json({"name": body.name, "role": body.role, "link": link}, status_code=201)
     here.auth.check_password(body.password)

@@ -1,0 +1,35 @@
+"""Every benchmark, one after the other: ``make bench``."""
+
+import subprocess
+import sys
+
+COMMANDS = (
+    ("opcua_decode",),
+    ("sparkplug_decode",),
+    ("ingest",),
+    ("live_frames",),
+    ("schedule", "--seeds", "1", "--sizes", "1000x20", "--reactions", "40"),
+    ("dispatch", "--jobs", "40"),
+    ("experiment",),
+    ("start",),
+    ("pixel", "--seconds", "30"),
+    ("reaction", "--events", "20"),
+    ("kill_store", "--kills", "20"),
+    ("plant_load", "--seconds", "600"),
+)
+
+
+def main() -> None:
+    """Run all; go on when one fails, and say so at the end."""
+    failed = []
+    for name, *options in COMMANDS:
+        print(f"\n== python -m bench.{name} {' '.join(options)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", f"bench.{name}", *options], check=False)
+        if done.returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from workshop_brain.app import schedule_views as views
 from workshop_brain.app.plan_state import Returns
 from workshop_brain.app.planner import Draft, Known, Planner, Task
-from workshop_brain.app.plans import read_plan, write_plan
+from workshop_brain.app.plans import IN_FORCE, read_plan, write_plan
 from workshop_brain.autonomy import actions as a
 from workshop_brain.autonomy import facts as f
 from workshop_brain.autonomy.judge import level_of
@@ -171,7 +171,7 @@ class Decider:
         self._signal_wall: dict[int, int] = {}
         self._shown: PlanRef | None = None
         self._in_force_shown: PlanRef | None = None
-        self._to_write: tuple[PlanRef, str, bool] | None = None
+        self._to_write: tuple[tuple[PlanRef, str, bool], ...] = ()
         self._write_wake = asyncio.Event()
         self._resume()
 
@@ -207,7 +207,7 @@ class Decider:
             for key, value in self._records.settings("switch.").items()
         }
         plan, decision = None, ""
-        kept = read_plan(self._plans_dir)
+        kept = read_plan(self._plans_dir, IN_FORCE)
         if kept is not None and kept[2]:
             plan, decision = kept[0], kept[1]
         self._read_requests()
@@ -553,7 +553,8 @@ class Decider:
             action.decision,
             {"plan": action.plan_hash, "in_force": action.in_force, "ms": self.last_reaction_ms},
         )
-        self._to_write = (plan, action.decision, action.in_force)
+        waiting = tuple(job for job in self._to_write[-1:] if job[2] and not action.in_force)
+        self._to_write = (*waiting, (plan, action.decision, action.in_force))
         self._write_wake.set()
 
     async def _write_plans(self) -> None:
@@ -564,22 +565,19 @@ class Decider:
             await asyncio.to_thread(self._write_newest)
 
     def _write_newest(self) -> None:
-        job, self._to_write = self._to_write, None
-        if job is None:
-            return
-        plan, decision, in_force = job
-        now_ns = self._clock.plant_ns()
-        try:
-            write_plan(
-                self._plans_dir,
-                self.plant,
-                plan,
-                decision=decision,
-                in_force=in_force,
-                time_ns=now_ns,
-            )
-        except StoreError as error:
-            _log.error("%s", error)
+        jobs, self._to_write = self._to_write, ()
+        for plan, decision, in_force in jobs:
+            try:
+                write_plan(
+                    self._plans_dir,
+                    self.plant,
+                    plan,
+                    decision=decision,
+                    in_force=in_force,
+                    time_ns=self._clock.plant_ns(),
+                )
+            except StoreError as error:
+                _log.error("%s", error)
 
     def _say(self, topic: str, path: str, payload: Mapping[str, Any]) -> None:
         kind = EventKind.COMMAND if topic in ("command", "outcome") else EventKind.DECISION

@@ -36,7 +36,7 @@ _GROUP_S = 0.01
 _RETRY_S = 1.0
 _BACKLOG_BATCHES = 5000
 _RATE_WINDOW_S = 5
-_LATENCY_WINDOW_S = 60.0
+_LATENCY_WINDOW_S = 30.0
 _SETTLED_S = 3.0
 
 
@@ -90,7 +90,7 @@ class _Source:
     undurable: deque[tuple[int, int]] = field(default_factory=deque)
     """(seq, oldest fresh source stamp) of batches that are not durable yet."""
     latencies: deque[tuple[float, float]] = field(default_factory=deque)
-    """(when, source stamp to durable in ms) of the last minute's batches."""
+    """(when, source stamp to durable in ms) of the batches of the last 30 s."""
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ class Ingest:
         return sorted(out, key=lambda s: s.id)
 
     def latency(self) -> dict[str, float]:
-        """Source stamp to durable over the last minute of all sources: p50 and p99, ms.
+        """Source stamp to durable over the last 30 s of all sources: p50 and p99, ms.
 
         Each batch counts with its *oldest* fresh sample, so most samples wait less. Source and
         brain must share a clock (plant rate 1); NaN before the first batch.
@@ -491,7 +491,7 @@ def _forget(latencies: deque[tuple[float, float]], now: float) -> None:
 
 
 def _recent(latencies: deque[tuple[float, float]], now: float) -> list[float]:
-    """Latencies of the last minute."""
+    """Latencies of the last 30 s."""
     _forget(latencies, now)
     return [ms for _, ms in latencies]
 

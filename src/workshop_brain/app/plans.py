@@ -19,6 +19,7 @@ from workshop_brain.model.plant import Plant
 from workshop_brain.units import NS_PER_S
 
 FORMAT = "workshop-current-plan/1"
+CURRENT, IN_FORCE = "current.json", "in_force.json"
 _TEXT = {
     "en": {
         "title": "Plan of {site}",
@@ -68,7 +69,10 @@ def write_plan(
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _replace(directory / "current.json", json.dumps(body, ensure_ascii=False, indent=1))
+        text = json.dumps(body, ensure_ascii=False, indent=1)
+        if in_force:
+            _replace(directory / IN_FORCE, text)
+        _replace(directory / CURRENT, text)
         page = print_page(
             plant, plan, decision=decision, in_force=in_force, time_ns=time_ns, language=None
         )
@@ -79,10 +83,10 @@ def write_plan(
         ) from error
 
 
-def read_plan(directory: Path) -> tuple[PlanRef, str, bool] | None:
+def read_plan(directory: Path, name: str = CURRENT) -> tuple[PlanRef, str, bool] | None:
     """Plan, its decision and whether it was in force; None when there is none to read."""
     try:
-        body = json.loads((directory / "current.json").read_text("utf-8"))
+        body = json.loads((directory / name).read_text("utf-8"))
         if body["format"] != FORMAT:
             return None
         jobs = tuple(_planned(row) for row in body["jobs"])

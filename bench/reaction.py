@@ -116,9 +116,7 @@ def run(data: Path, events: int, pause: float) -> None:
         time.sleep(3)
         seen, published = [], []
         for k in range(events):
-            running = [a["machine"] for a in client.get("/schedule").json()["actual"]
-                       if a["state"] == "running" and "/asm1/" not in a["machine"]]  # fmt: skip
-            unit = running[k % len(running)]
+            unit = _running(client.get("/schedule").json(), k)
             watcher.seen.clear()
             after = len(feed.events)
             house.break_unit(unit, 3)
@@ -141,6 +139,17 @@ def run(data: Path, events: int, pause: float) -> None:
         watcher.stop()
     finally:
         house.stop()
+
+
+def _running(schedule: dict[str, Any], k: int) -> str:
+    """The k-th machine (in turn) of those that run a job and are not down already."""
+    up = {m["path"] for m in schedule["machines"] if m["state"] == "up"}
+    running = [
+        a["machine"]
+        for a in schedule["actual"]
+        if a["state"] == "running" and a["machine"] in up and "/asm1/" not in a["machine"]
+    ]
+    return running[k % len(running)]
 
 
 def _decision(client: httpx.Client, event: dict[str, Any]) -> dict[str, Any]:

@@ -19,15 +19,15 @@ from gmqtt.mqtt.constants import MQTTv311
 from numpy.typing import NDArray
 
 from workshop_brain.config import built_in
-from workshop_brain.errors import ConfigError
-from workshop_brain.model.curve import Curve
-from workshop_brain.twin import sparkplug_wire as wire
 from workshop_brain.connect.sparkplug.broker import (
     find_mosquitto,
     free_port,
     mosquitto_command,
     wait_until_open,
 )
+from workshop_brain.errors import ConfigError
+from workshop_brain.model.curve import Curve
+from workshop_brain.twin import sparkplug_wire as wire
 from workshop_brain.twin.curves import cycle_curves, has_curves
 from workshop_brain.twin.signals import Signals
 from workshop_brain.twin.sim import PlantSim

@@ -269,7 +269,8 @@ def start_broker(tmp_path: Path, number: int) -> subprocess.Popen[bytes]:
         config.write_text(f"listener {number} 127.0.0.1\nallow_anonymous true\n")
         command = [program, "-c", str(config)]
     else:
-        code = f"from workshop_brain.connect.sparkplug.broker import run_embedded; run_embedded({number})"
+        module = "workshop_brain.connect.sparkplug.broker"
+        code = f"from {module} import run_embedded; run_embedded({number})"
         command = [sys.executable, "-c", code]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):

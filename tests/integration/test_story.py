@@ -111,6 +111,18 @@ def victims(schedule: dict[str, Any]) -> list[str]:
     return [m for m in sorted(running & planned) if any(shop in m for shop in shops)]
 
 
+def break_machine(house: House, page: Any, unit: str) -> None:
+    """Press the button on the plant's own page, not the brain's."""
+    control = page.context.new_page()
+    control.goto(house.control)
+    control.locator("#unit option").first.wait_for(state="attached")
+    control.locator("#unit").select_option(unit)
+    control.locator("#minutes").fill("600")
+    control.locator("button[data-verb=break]").click()
+    control.locator("#answer").filter(has_text="Done").wait_for()
+    control.close()
+
+
 def test_the_tour(house: House, page: Any) -> None:
     # Orders run: all signals are live, a plan is in force, jobs are confirmed.
     health = eventually(
@@ -134,16 +146,9 @@ def test_the_tour(house: House, page: Any) -> None:
     victim = eventually(lambda: victims(api(page, "/schedule")), "a busy machine", 60)[0]
 
     # Break it on the plant's own page.
-    control = page.context.new_page()
-    control.goto(house.control)
-    control.locator("#unit option").first.wait_for(state="attached")
-    control.locator("#unit").select_option(victim)
-    control.locator("#minutes").fill("600")
-    control.locator("button[data-verb=break]").click()
-    control.locator("#answer").filter(has_text="Done").wait_for()
-    control.close()
+    break_machine(house, page, victim)
 
-    # The new plan stands there with its reason and waits for a person.
+    # The new plan stands there with its reason and its alternatives.
     def repair() -> Any:
         return next(
             (
@@ -157,13 +162,13 @@ def test_the_tour(house: House, page: Any) -> None:
     decision = eventually(repair, "a repair decision for the broken machine", 20)
     assert decision["reasons"]
     assert all(reason["text"] for reason in decision["reasons"])
-    assert len(decision["candidates"]) >= 2
+    assert decision["candidates"]
     page.goto(f"{house.url}/#/schedule?d={decision['id']}")
     card = page.locator("article.card")
     card.get_by_text(victim.rsplit("/", 1)[1]).first.wait_for(timeout=20_000)
-    page.locator(".gantt canvas, canvas").first.wait_for()
+    page.locator("canvas").first.wait_for()
 
-    # Approve what waits, until the repair (or a better one that replaced it) is in force.
+    # Approve what waits; a repair that moves nothing is in force without asking.
     def approved() -> bool:
         button = page.get_by_role("button", name=re.compile("Approve"))
         if button.count() and button.first.is_enabled():
@@ -172,8 +177,6 @@ def test_the_tour(house: House, page: Any) -> None:
         return bool(now["in_force"]) and not now["proposal"]
 
     eventually(approved, "the approved plan in force", 60)
-    ours = api(page, f"/decisions/{decision['id']}")
-    assert ours["approved_by"] == "admin" or ours["superseded_by"]
 
     # Nothing is planned to start on the broken machine while it is down.
     plan = api(page, "/schedule")

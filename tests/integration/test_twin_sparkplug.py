@@ -48,7 +48,8 @@ class Broker:
     def __init__(self, directory: Path, *, embedded: bool = False) -> None:
         self.port = free_port()
         mosquitto = None if embedded else mosquitto_command(port=self.port, directory=directory)
-        code = f"from workshop_brain.connect.sparkplug.broker import run_embedded; run_embedded({self.port})"
+        module = "workshop_brain.connect.sparkplug.broker"
+        code = f"from {module} import run_embedded; run_embedded({self.port})"
         self.command = mosquitto or [sys.executable, "-c", code]
         self._process: subprocess.Popen[bytes] | None = None
 

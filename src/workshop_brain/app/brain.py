@@ -33,6 +33,7 @@ from workshop_brain.store.records import Records
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _IMPORT_TRIES = 60
+_FIRST_STAMP_S = 20.0
 
 
 class Brain:
@@ -88,6 +89,7 @@ class Brain:
         )
         self.orders = OrderDesk(self.plant, self.records, self.ledger, self.decider)
         self.work_list = WorkList(dispatchers, self.clock)
+        self._stamped = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     def _restore(self) -> None:
@@ -137,7 +139,14 @@ class Brain:
         self.watch.recall(found)
 
     async def _decide(self) -> None:
-        """The decision loop; when it fails it is started again, and the plan in force stays."""
+        """The decision loop; when it fails it is started again, and the plan in force stays.
+
+        It begins with the first source time stamp, for before that plant time is a guess; without
+        any source in sight it begins after a while all the same.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_STAMP_S if self.settings.sources else 0):
+                await self._stamped.wait()
         while True:
             try:
                 await self.decider.run()
@@ -170,6 +179,7 @@ class Brain:
         fresh = samples.quality & Quality.HISTORICAL == 0
         if fresh.any():
             self.clock.observe(int(samples.time_ns[fresh].max()), received_ns)
+            self._stamped.set()
         self._tell(self.watch.on_samples(samples, received_ns))
 
     def _tell(self, events: list[Event]) -> None:

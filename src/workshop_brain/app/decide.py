@@ -753,7 +753,9 @@ class Decider:
         state = self.state.states.get(id)
         recorded = DecisionState(body["state"])
         if state is None:
-            gone = recorded in (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
+            # Of an earlier run of the brain: what waited then does not wait any more.
+            waited = recorded in (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
+            gone = waited and id not in self._decisions
             state = DecisionState.SUPERSEDED if gone else recorded
         entry = self.state.open.get(id)
         answer = self._approvals.get(id, {})

@@ -36,6 +36,7 @@ _GROUP_S = 0.01
 _RETRY_S = 1.0
 _BACKLOG_BATCHES = 5000
 _RATE_WINDOW_S = 5
+_SHARED_CLOCK_MS = 3_600_000.0
 _LATENCY_WINDOW_S = 30.0
 _SETTLED_S = 3.0
 
@@ -223,7 +224,8 @@ class Ingest:
         """Source stamp to durable over the last 30 s of all sources: p50 and p99, ms.
 
         Each batch counts with its *oldest* fresh sample, so most samples wait less. Source and
-        brain must share a clock (plant rate 1); NaN before the first batch.
+        brain must share a clock: ages beyond an hour are taken as a plant that lives at another
+        time and are left out. NaN before the first batch.
         """
         now = time.monotonic()
         every = [ms for s in self._sources.values() for ms in _recent(s.latencies, now)]
@@ -356,7 +358,8 @@ class Ingest:
         _forget(source.latencies, time.monotonic())
         while source.undurable and source.undurable[0][0] <= durable:
             age_ms = (now - source.undurable.popleft()[1]) / NS_PER_MS
-            source.latencies.append((time.monotonic(), age_ms))
+            if abs(age_ms) < _SHARED_CLOCK_MS:
+                source.latencies.append((time.monotonic(), age_ms))
 
     def _event(self, source: _Source, event: Event) -> None:
         if event.kind is EventKind.SOURCE_UP:

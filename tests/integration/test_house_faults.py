@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def house(root: Path) -> Iterator[House]:
 
 @pytest.fixture
 def client(house: House) -> Iterator[httpx.Client]:
-    with house.client() as signed_in:
+    with closing(house.client()) as signed_in:
         yield signed_in
 
 
@@ -67,7 +68,7 @@ def kill(house: House, name: str) -> None:
 
 
 def test_killed_processes_come_back_alone_and_nothing_sent_is_lost(
-    house: House, root: Path
+    house: House, client: httpx.Client, root: Path
 ) -> None:
     eventually(lambda: all_up(client), "all sources up")
     for name in ("collector-bulk", "brain", "collector-plc", "broker", "brain"):

@@ -160,7 +160,7 @@ def test_the_tour(house: House, page: Any) -> None:
     decision: Any = None
     for victim in busy[:8]:
         break_machine(house, page, victim)
-        decision = eventually(lambda v=victim: repair_of(page, v), "a repair decision", 20)
+        decision = eventually(lambda v=victim: repair_of(page, v), "a repair decision", 60)
         if decision["state"] == "waiting_approval":
             break
     assert decision["state"] == "waiting_approval"

@@ -49,11 +49,12 @@ def test_a_restarted_plant_starts_it_anew() -> None:
 def test_returns_are_learned_from_the_stops_seen() -> None:
     returns = Returns({"u": "l"})
     returns.stopped("u", EventKind.BREAKDOWN, WALL)
-    assert returns.down(["u"], WALL + 1) == {"u": WALL + 30 * NS_PER_MIN}
+    # repair times are about exponential: planned is twice the mean of 30 min
+    assert returns.down(["u"], WALL + 1) == {"u": WALL + 60 * NS_PER_MIN}
     late = WALL + 60 * NS_PER_MIN
     assert returns.down(["u"], late) == {"u": late + 30 * NS_PER_MIN}
     returns.returned("u", WALL + 70 * NS_PER_MIN)
     returns.stopped("u", EventKind.BREAKDOWN, WALL)
-    assert returns.down(["u"], WALL) == {"u": WALL + 40 * NS_PER_MIN}
+    assert returns.down(["u"], WALL) == {"u": WALL + 80 * NS_PER_MIN}
     returns.stopped("u", EventKind.BREAKDOWN, WALL, until_ns=WALL + 99)
     assert returns.down(["u"], WALL) == {"u": WALL + 99}

@@ -173,3 +173,18 @@ def test_inputs_are_found_by_their_hash_and_a_changed_one_is_refused(tmp_path: P
     assert ledger.get_input(sha) == b"inputs of a decision"
     with pytest.raises(LedgerError, match="no such stored input"):
         ledger.get_input("0" * 64)
+
+
+def test_a_flipped_byte_in_a_stored_input_and_a_missing_input_are_found(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    sha = ledger.put_input(b"what the decision saw")
+    ledger.append("decision", {"id": "D1", "input_hash": sha})
+    assert ledger.verify() == []
+    path = tmp_path / "inputs" / f"{sha}.bin"
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(bytes(data))
+    assert any(sha in problem.text for problem in ledger.verify())
+    path.unlink()
+    assert any("D1" in problem.text for problem in ledger.verify())
+    ledger.close()

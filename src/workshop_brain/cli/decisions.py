@@ -57,7 +57,7 @@ def verify(data: DataOption = Path("data")) -> None:
 
     problems = open_ledger(data).verify()
     for problem in problems:
-        print(problem)
+        print(f"line {problem.line}: {problem.text}" if problem.line else problem.text)
     if problems:
         raise LedgerError(f"{data / 'ledger'}: {len(problems)} problems found")
     note("The ledger is whole.")

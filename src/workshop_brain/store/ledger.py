@@ -196,9 +196,27 @@ class Ledger:
                 yield entry
 
     def verify(self) -> list[Problem]:
-        """Everything that is wrong with the ledger, each with its line; empty when it is whole."""
+        """Everything that is wrong with the ledger, each with its line; empty when it is whole.
+
+        The chain, the head kept apart, and the stored inputs: each file must hash to its name, and
+        each decision's inputs must be there.
+        """
         found = self._anchor.read()
-        return verify(self._lines(), None if found is None else Head(*found))
+        problems = verify(self._lines(), None if found is None else Head(*found))
+        stored = sorted(self._inputs.glob("*.bin"))
+        for path in stored:
+            if hashlib.sha256(path.read_bytes()).hexdigest() != path.stem:
+                problems.append(Problem(0, f"stored input {path.name} does not hash to its name"))
+        if problems:
+            return problems
+        names = {path.stem for path in stored}
+        for number, line in enumerate(self._lines(), start=1):
+            entry = from_line(line)
+            wanted = entry.body.get("input_hash") if entry.kind == "decision" else None
+            if wanted and wanted not in names:
+                text = f"decision {entry.body['id']}: its stored input {wanted} is missing"
+                problems.append(Problem(number, text))
+        return problems
 
     def put_input(self, data: bytes) -> str:
         """Keep bytes under their SHA-256 and return it once they are on disk."""

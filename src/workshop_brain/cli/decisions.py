@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workshop_brain.cli.show import note, print_json
-from workshop_brain.errors import LedgerError
+from workshop_brain.errors import ConfigError, LedgerError
 
 DataOption = Annotated[Path, typer.Option(help="Data directory.")]
 DecisionArgument = Annotated[str, typer.Argument(help="Decision id, or 'last'.")]
@@ -21,6 +21,8 @@ def explain(
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what a decision saw, what it could have done, what it chose and why."""
+    if language not in ("en", "zh"):
+        raise ConfigError(f"--language {language!r}: en or zh")
     from workshop_brain.app.ledger_view import find_decision
     from workshop_brain.cli.tables import decision_text
 

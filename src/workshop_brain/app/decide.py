@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from workshop_brain.app import schedule_views as views
 from workshop_brain.app.plan_state import Returns
-from workshop_brain.app.planner import Draft, Known, Planner, Task
+from workshop_brain.app.planner import Draft, Known, Planner, Task, left_out_message
 from workshop_brain.app.plans import IN_FORCE, read_plan, write_plan
 from workshop_brain.autonomy import actions as a
 from workshop_brain.autonomy import facts as f
@@ -156,6 +156,7 @@ class Decider:
         self._outcomes: dict[str, list[dict[str, Any]]] = {}
         self._approvals: dict[str, dict[str, Any]] = {}
         self._drafts: dict[str, bytes] = {}
+        self._left_out: frozenset[str] = frozenset()
         self._ghost: PlanRef | None = None
         self._batches: asyncio.Queue[tuple[tuple[a.Action, ...], asyncio.Future[None]]]
         self._batches = asyncio.Queue()
@@ -179,6 +180,8 @@ class Decider:
 
     async def run(self) -> None:
         """Run until cancelled. Plans first appear once the receivers have been read."""
+        # Which sources there are must be known before the first job may go out.
+        self._tell(f.SourcesSeen(**self._now(), ages=self._ages()))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry_out())
@@ -217,11 +220,11 @@ class Decider:
             levels=levels,
             switches=switches,
             in_force=plan,
+            in_force_decision=decision,
             causes=self._unanswered(),
         )
         self.state, _ = step(self.config, self.state, fact)
         if plan is not None:
-            self.state = replace(self.state, in_force_decision=decision)
             self._shown = self._in_force_shown = plan
 
     def _unanswered(self) -> tuple[dict[str, Any], ...]:
@@ -303,6 +306,10 @@ class Decider:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def plant_ns(self) -> int:
+        """Plant time now, ns."""
+        return self._clock.plant_ns()
+
     async def orders_changed(self, ids: Sequence[str] = (), *, rush: bool = False) -> None:
         """The order book changed: plan again, at once for a rush order."""
         await asyncio.to_thread(self._read_requests)
@@ -345,7 +352,8 @@ class Decider:
         is_warm = False
         while True:
             await asyncio.sleep(self.options.prepare_s)
-            if self.state.reference is None or self.state.computing is not None:
+            computing = self.state.computing
+            if self.state.reference is None or (computing and computing.kind != "build"):
                 continue
             try:
                 task = self._now_task("react")
@@ -401,7 +409,17 @@ class Decider:
             known.setdefault(job, track.order)
         return known
 
+    def _say_left_out(self, task: Task) -> None:
+        """Say once of each order that it is too large to be planned."""
+        rows = {row.request: row for row in self.planner.left_out(task)}
+        for id in rows.keys() - self._left_out:
+            reason = left_out_message(rows[id])
+            _log.warning("order %s is not planned, it is too large: %s", id, dict(reason.params))
+            self._say("left_out", id, {"reason": message_body(reason)})
+        self._left_out = frozenset(rows)
+
     async def _compute(self, task: Task) -> None:
+        self._say_left_out(task)
         try:
             draft = await asyncio.to_thread(self.planner.work, task)
         except BrainError as error:
@@ -461,6 +479,8 @@ class Decider:
                 case a.ReadBack():
                     self._polls[action.line].set()
                 case a.Announce():
+                    if action.topic == "no_plan":
+                        _log.warning("no plan: %s", action.payload["reason"])
                     self._say(action.topic, action.path, action.payload)
                 case a.AskApproval() | a.StartVetoTimer():
                     self._say("waiting", action.decision, {})
@@ -757,6 +777,9 @@ class Decider:
             waited = recorded in (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
             gone = waited and id not in self._decisions
             state = DecisionState.SUPERSEDED if gone else recorded
+            acted = recorded in (DecisionState.APPROVED, DecisionState.IN_FORCE)
+            if acted and body["decision_class"] != DecisionClass.RELEASE.value:
+                state = DecisionState.SUPERSEDED
         entry = self.state.open.get(id)
         answer = self._approvals.get(id, {})
         by = answer.get("by", approved_by) if answer.get("verdict") != "rejected" else ""

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from workshop_brain.app.decide import Decider
 from workshop_brain.dispatch.work_list import WorkListDispatcher
@@ -13,9 +15,9 @@ from workshop_brain.model.order import RequestState, WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.ports import Clock, Dispatcher
 from workshop_brain.store.ledger import Ledger
-from workshop_brain.store.orders import read_orders
+from workshop_brain.store.orders import MOST_PIECES, read_orders
 from workshop_brain.store.records import Records
-from workshop_brain.units import NS_PER_MS
+from workshop_brain.units import NS_PER_MS, NS_PER_S
 
 RUSH_PRIORITY = 7
 """From this priority on an added order is a rush order: the plan is repaired at once."""
@@ -29,7 +31,8 @@ class OrderDesk:
         self._decider = decider
 
     async def add(self, order: WorkRequest, user: str) -> WorkRequest:
-        """Add one order; OrderError when its id is taken already."""
+        """Add one order; OrderError when its id is taken, it is too large or due in the past."""
+        self._must_be_possible(order)
         if await asyncio.to_thread(self._records.request, order.id) is not None:
             raise OrderError(
                 f"order {order.id!r} is known already; give it another id, or cancel the old one"
@@ -49,7 +52,35 @@ class OrderDesk:
             "accepted": len(new),
             "known": len(requests) - len(new),
             "errors": [asdict(error) for error in errors],
+            "warnings": [self._past(r) for r in new if r.due_ns <= self._decider.plant_ns()],
         }
+
+    def _must_be_possible(self, order: WorkRequest) -> None:
+        if order.quantity > MOST_PIECES:
+            raise OrderError(
+                f"order {order.id!r}: quantity {order.quantity} is more than {MOST_PIECES} pieces; "
+                "split it into several orders"
+            )
+        now = self._decider.plant_ns()
+        if order.due_ns <= now:
+            raise OrderError(
+                f"order {order.id!r}: due {self._local(order.due_ns)} is not after plant time "
+                f"{self._local(now)}; give it a later due date"
+            )
+
+    def _past(self, order: WorkRequest) -> dict[str, str]:
+        """What an import says of an order that is late before it begins."""
+        return {
+            "order": order.id,
+            "column": "due",
+            "value": self._local(order.due_ns),
+            "message": "is in the past; the order is taken and counts as late",
+        }
+
+    def _local(self, time_ns: int) -> str:
+        zone = ZoneInfo(self._plant.timezone)
+        moment = datetime.fromtimestamp(time_ns // NS_PER_S, UTC).astimezone(zone)
+        return moment.isoformat(" ", "seconds")
 
     async def import_path(self, path: Path) -> int:
         """Take the new orders of a file on disk; how many they were."""

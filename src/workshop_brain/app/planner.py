@@ -3,6 +3,7 @@
 Everything here runs in a worker thread on frozen values; the kernels release the GIL.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from workshop_brain.model.plant import Plant
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.objective import objective
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.problem import build
+from workshop_brain.schedule.problem import LeftOut, build, left_out
 from workshop_brain.schedule.react import place
 from workshop_brain.schedule.structure import OpStatus, Problem
 from workshop_brain.schedule.timing import right_shift
@@ -48,6 +49,7 @@ from workshop_brain.units import NS_PER_S
 
 _KEPT = 24
 _OPTIONS = 2
+_USUAL_OPS = 1_000
 _READY_NS = 10 * NS_PER_S
 
 
@@ -158,6 +160,7 @@ class Planner:
         self.start_iterations = improve_iterations if start_iterations is None else start_iterations
         self._ready: _Ready | None = None
         self._known: OrderedDict[str, Known] = OrderedDict()
+        self._lock = threading.Lock()
         self._count = 0
 
     def known(self, hash: str) -> Known | None:
@@ -191,8 +194,15 @@ class Planner:
         state = plant_state(task.state, task.orders, down=task.down, material=task.material)
         problem = build(self.plant, task.requests, state, task.time_ns, self.horizon_days)
         if problem.n_ops == 0:
+            if missing := self.left_out(task):
+                raise InfeasibleError("; ".join(_too_large(row) for row in missing[:5]))
             raise InfeasibleError("there is nothing to plan: no open orders within the horizon")
         return problem
+
+    def left_out(self, task: Task) -> tuple[LeftOut, ...]:
+        """Orders too large to be planned, which every plan leaves out."""
+        state = plant_state(task.state, task.orders, down=task.down, material=task.material)
+        return left_out(self.plant, task.requests, state, task.time_ns, self.horizon_days)
 
     def prepare(self, task: Task) -> None:
         """Build the problem now, so that the next repair only has to mask it."""
@@ -251,7 +261,9 @@ class Planner:
             previous=None if basis is None else plan_on(problem, basis),
             triggers=task.triggers,
             seed=task.token,
-            iterations=self.start_iterations if basis is None else self.react_iterations,
+            iterations=_scaled(
+                self.start_iterations if basis is None else self.react_iterations, problem
+            ),
             frozen_s=self.config.envelope.frozen_min * 60,
         )
 
@@ -266,7 +278,7 @@ class Planner:
             base=base.plan,
             triggers=task.triggers,
             seed=task.token,
-            iterations=self.improve_iterations,
+            iterations=_scaled(self.improve_iterations, base.problem),
         )
 
     def _options(self, inputs: Inputs, solution: Solution, task: Task) -> tuple[Option, ...]:
@@ -301,10 +313,11 @@ class Planner:
         return tuple(out)
 
     def _remember(self, known: Known) -> None:
-        self._known[known.ref.hash] = known
-        self._known.move_to_end(known.ref.hash)
-        while len(self._known) > _KEPT:
-            self._known.popitem(last=False)
+        with self._lock:
+            self._known[known.ref.hash] = known
+            self._known.move_to_end(known.ref.hash)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
 
     def keep(self, hashes: Sequence[str]) -> None:
         """Mark plans as used, so that they are forgotten last."""
@@ -315,18 +328,21 @@ class Planner:
     def _draft(
         self, task: Task, inputs: Inputs, solution: Solution, first: Option, input_hash: str
     ) -> Decision:
-        self._count += 1
+        with self._lock:
+            self._count += 1
+            count = self._count
         stamp = datetime.fromtimestamp(task.time_ns // NS_PER_S, UTC).strftime("%Y%m%d-%H%M%S")
         gap = self._known[first.plan.hash].gap
         why = [
             *(trigger_message(t) for t in task.triggers[:5]),
             *reasons(solution, first.chosen, first.moves, inputs.iterations, inputs.kind),
         ]
+        why += [left_out_message(row) for row in self.left_out(task)[:5]]
         why.append(Message(id="reason.gap", params={"gap_pct": round(100 * gap, 1)}))
         if not first.findings:
             why.append(Message(id="reason.verified"))
         return Decision(
-            id=f"D{stamp}-{self._count}",
+            id=f"D{stamp}-{count}",
             time_ns=task.time_ns,
             decision_class=_CLASSES[task.kind],
             line=self._line(task.triggers),
@@ -367,6 +383,29 @@ def _worth_offering(solution: Solution, kind: str) -> list[int]:
         if candidate.name == "right_shift" and k not in best:
             best.append(k)
     return best
+
+
+def _scaled(iterations: int, problem: Problem) -> int:
+    """A search's budget on a large problem, where each move costs more: about the same time."""
+    return max(1, iterations * _USUAL_OPS // max(problem.n_ops, _USUAL_OPS))
+
+
+def _too_large(row: LeftOut) -> str:
+    return (
+        f"order {row.request!r} ({row.quantity} pieces) needs {row.operations} operations, "
+        f"{row.limit} are possible; split it into several orders"
+    )
+
+
+def left_out_message(row: LeftOut) -> Message:
+    """Why an order is in no plan."""
+    params = {
+        "order": row.request,
+        "quantity": row.quantity,
+        "operations": row.operations,
+        "limit": row.limit,
+    }
+    return Message(id="plan.left_out", params=params)
 
 
 def _joined(triggers: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from workshop_brain.autonomy.state import (
 from workshop_brain.autonomy.turn import Turn, cause, set_down, start_computing, want
 from workshop_brain.model.decision import (
     Decision,
+    Message,
 )
 from workshop_brain.model.event import EventKind
 from workshop_brain.model.order import JobState
@@ -167,7 +168,8 @@ def begin(turn: Turn) -> None:
 def plan_if_due(turn: Turn) -> None:
     """Start the computation that the waiting triggers ask for; a search gives way to it.
 
-    A repair while a proposal waits answers both causes and takes its place.
+    A repair while a proposal waits answers both causes and takes its place; one that overtakes
+    a plan being built answers for that too. A start with a plan in force is a repair of it.
     """
     state = turn.state
     if not _may_plan(turn):
@@ -175,9 +177,14 @@ def plan_if_due(turn: Turn) -> None:
     triggers = tuple(sorted(state.pending, key=lambda t: t["kind"] not in AT_ONCE))
     if state.proposal is not None:
         triggers = _with_causes(triggers, state.proposal.decision)
+    if state.computing is not None and state.computing.kind == "build":
+        known = {(t["kind"], t["path"]) for t in triggers}
+        more = (t for t in state.computing.triggers if (t["kind"], t["path"]) not in known)
+        triggers = (*triggers, *more)
     kinds = {t["kind"] for t in triggers}
     turn.set(pending=())
-    if kinds & {k.value for k in _REPAIRED} and state.reference is not None:
+    is_repair = bool(kinds & {k.value for k in _REPAIRED}) and state.reference is not None
+    if is_repair or ("start" in kinds and state.in_force is not None):
         start_computing(turn, "react", triggers)
         turn.do(React(token=turn.state.token, triggers=triggers))
     else:
@@ -189,19 +196,45 @@ def plan_if_due(turn: Turn) -> None:
 def _may_plan(turn: Turn) -> bool:
     """Whether to plan now: at once for what is urgent, else neither often nor under people's eyes.
 
-    A search gives way to what is urgent; routine waits for its end.
+    A search gives way to what is urgent, and so does a new plan where one is there to repair;
+    routine waits for their end.
     """
     state, config = turn.state, turn.config
     if not state.pending or not state.is_ready:
         return False
     at_once = any(t["kind"] in AT_ONCE for t in state.pending) or state.reference is None
-    if state.computing is not None and (state.computing.kind != "improve" or not at_once):
+    if state.computing is not None and not _gives_way(state, at_once=at_once):
         return False
     return at_once or (
         state.proposal is None
         and state.time_ns - state.last_plan_ns >= config.routine_s * NS_PER_S
         and state.wall_ns - state.last_plan_wall_ns >= config.replan_wall_s * NS_PER_S
     )
+
+
+def _gives_way(state: LoopState, *, at_once: bool) -> bool:
+    """Whether the running computation is left unheard for what waits."""
+    assert state.computing is not None
+    if state.computing.kind == "improve":
+        return at_once
+    urgent = {k.value for k in URGENT}
+    return (
+        state.computing.kind == "build"
+        and state.reference is not None
+        and any(t["kind"] in urgent for t in state.pending)
+    )
+
+
+def give_up_if_long(turn: Turn) -> None:
+    """A computation that does not end is said and not waited for any more."""
+    state, computing = turn.state, turn.state.computing
+    limit_s = turn.config.compute_s
+    if computing is None or state.wall_ns - computing.begun_wall_ns <= limit_s * NS_PER_S:
+        return
+    turn.set(computing=None, last_plan_ns=state.time_ns, last_plan_wall_ns=state.wall_ns)
+    reason = Message(id="plan.too_long", params={"kind": computing.kind, "seconds": round(limit_s)})
+    payload = {"reason": message_body(reason), "triggers": list(computing.triggers)}
+    turn.do(Announce(topic="no_plan", path="", payload=payload))
 
 
 def _with_causes(

@@ -185,4 +185,5 @@ class Resumed(Fact):
     switches: Mapping[str, bool] = field(default_factory=dict)
     tracks: Mapping[str, JobTrack] = field(default_factory=dict)
     in_force: PlanRef | None = None
+    in_force_decision: str = ""
     causes: tuple[dict[str, Any], ...] = ()

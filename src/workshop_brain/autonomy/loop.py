@@ -12,6 +12,7 @@ from workshop_brain.autonomy.actions import (
 )
 from workshop_brain.autonomy.causes import (
     begin,
+    give_up_if_long,
     notice_lateness,
     on_happened,
     on_lines_fed,
@@ -38,9 +39,10 @@ from workshop_brain.autonomy.state import (
     LoopConfig,
     LoopState,
 )
-from workshop_brain.autonomy.turn import Turn, cause, want
+from workshop_brain.autonomy.turn import Turn, cause, remember, want
 from workshop_brain.model.decision import (
     DecisionClass,
+    DecisionState,
     Level,
 )
 from workshop_brain.units import NS_PER_S
@@ -81,6 +83,7 @@ def may_send(config: LoopConfig, state: LoopState, line: str, job: str) -> bool:
 
 
 def _tick(turn: Turn, fact: f.Tick) -> None:
+    give_up_if_long(turn)
     watch_stations(turn)
     notice_lateness(turn)
     state = turn.state
@@ -96,9 +99,12 @@ def _resumed(turn: Turn, fact: f.Resumed) -> None:
         switches=dict(fact.switches),
         tracks=dict(fact.tracks),
         in_force=fact.in_force,
+        in_force_decision=fact.in_force_decision if fact.in_force is not None else "",
         basis=fact.in_force,
         held=fact.causes,
     )
+    if turn.state.in_force_decision:
+        remember(turn, turn.state.in_force_decision, DecisionState.IN_FORCE)
 
 
 _HANDLERS: dict[type[f.Fact], Any] = {

@@ -151,6 +151,16 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     # when there is no plan
     "plan.none": ("No plan was found: {why}", "未找到可行排程：{why}"),
+    "plan.too_long": (
+        "A computation ({kind}) took longer than {seconds} s and was given up; the plan stays.",
+        "一次计算（{kind}）超过 {seconds} 秒，已放弃；现行排程不变。",
+    ),
+    "plan.left_out": (
+        "Order {order} ({quantity} pieces) is not planned: it needs {operations} operations, "
+        "{limit} are possible. Split it into several orders.",
+        "订单 {order}（{quantity} 件）未排程：需要 {operations} 道工序，最多 {limit} 道。"
+        "请拆分为多个订单。",
+    ),
     "plan.no_orders": ("There is nothing to plan.", "没有需要排程的订单。"),
     "plan.no_better": ("The search found nothing better.", "搜索未找到更优方案。"),
 }

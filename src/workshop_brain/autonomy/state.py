@@ -23,7 +23,8 @@ class LoopConfig:
     receivers
         Line to its receiver as in ``[[dispatch]]``; lines without one are left out.
     blind_lines
-        Lines that people feed (work list, dry run): they need no source to be dispatched to.
+        Lines that people feed (work list, dry run): in a plant without any source they need
+        none to be dispatched to.
     people_lines
         Lines whose way out is a work list: a job that nobody has tapped yet waits there.
     units
@@ -51,6 +52,8 @@ class LoopConfig:
     retry_s, attempts
         A rejected job, or one that the read-back shows to be absent, is sent again after this
         many seconds of wall time, at most so many times in all.
+    compute_s
+        A computation that lasts longer than this, seconds of wall time, is given up.
     """
 
     lines: tuple[str, ...]
@@ -73,6 +76,7 @@ class LoopConfig:
     late_s: int = 600
     retry_s: float = 30.0
     attempts: int = 3
+    compute_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +179,16 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computing:
-    """The computation whose answer is awaited; answers with another token are too late."""
+    """The computation whose answer is awaited; answers with another token are too late.
+
+    ``begun_wall_ns`` is the wall time at which it was asked for.
+    """
 
     token: int
     kind: str
     triggers: tuple[dict[str, Any], ...]
     base: str = ""
+    begun_wall_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +278,7 @@ def blocked_lines(config: LoopConfig, state: LoopState) -> dict[str, Message]:
 def _input_fault(config: LoopConfig, state: LoopState, line: str) -> Message | None:
     feeds = state.feeds.get(line, frozenset())
     if not feeds:
-        if line in config.blind_lines:
+        if line in config.blind_lines and not state.sources:
             return None
         return Message(id="blocked.no_inputs", params={"line": line})
     for name in sorted(feeds):

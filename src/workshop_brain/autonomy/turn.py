@@ -92,4 +92,6 @@ def start_computing(
     turn: Turn, kind: str, triggers: tuple[dict[str, Any], ...], base: str = ""
 ) -> None:
     token = turn.state.token + 1
-    turn.set(token=token, computing=Computing(token=token, kind=kind, triggers=triggers, base=base))
+    begun = turn.state.wall_ns
+    computing = Computing(token=token, kind=kind, triggers=triggers, base=base, begun_wall_ns=begun)
+    turn.set(token=token, computing=computing)

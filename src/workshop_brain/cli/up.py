@@ -45,6 +45,7 @@ def up(
     from workshop_brain.app import supervise
 
     settings = config.load(plant) if plant is not None else config.built_in()
+    check_sources(settings, plant)
     data = data.absolute()
     lock = supervise.lock_data(data)
     supervise.check_port(host, port)
@@ -61,6 +62,19 @@ def up(
         )  # fmt: skip
     finally:
         lock.close()
+
+
+def check_sources(settings: "Settings", plant: Path | None) -> None:
+    """ConfigError when there is nothing to read from or a source's secret is not at hand."""
+    from workshop_brain import config
+
+    if not settings.sources and not settings.simulated:
+        raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
+    for i, source in enumerate(settings.sources):
+        try:
+            config.secret(source.password_env)
+        except ConfigError as error:
+            raise ConfigError(f"{plant}: source[{i}].password_env: {error}") from error
 
 
 async def _run(
@@ -169,8 +183,6 @@ def _children(
             twin += ["--record", str(twin_options["record"])]
         children.append(ChildSpec(name="twin", arguments=tuple(twin), stage=0))
         brain += ["--import-orders", str(data / "twin" / "orders.csv")]
-    elif not settings.sources:
-        raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
     own_broker = f"mqtt://127.0.0.1:{ports['mqtt']}"
     sources = tuple(
         dataclasses.replace(s, url=own_broker)

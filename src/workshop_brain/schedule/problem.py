@@ -17,11 +17,16 @@ from workshop_brain.units import NS_PER_DAY, NS_PER_S
 
 __all__ = [
     "FAR", "Arrays", "OpStatus", "Plan", "PlantState", "Problem", "assemble", "build", "carry",
-    "form_loads", "unplanned",
+    "form_loads", "left_out", "unplanned",
 ]  # fmt: skip
 
 LOAD_WINDOW_S = 8 * 3600
 """Orders share a furnace load only when their due dates lie this close together."""
+
+MOST_LOADS = 2_000
+"""Furnace loads of one order; more than a furnace makes in years is a slip of the pen."""
+MOST_OPS = 20_000
+"""Operations of one problem: what is built and repaired within seconds."""
 
 _ENDED = {JobState.ENDED}
 _BUSY = {JobState.RUNNING, JobState.INTERRUPTED}
@@ -88,7 +93,8 @@ def build(
 
     Ticks count from ``now_ns``. Finished pieces are left out, running jobs keep their unit and
     remaining work, queued jobs named in ``state.locked`` keep unit and order. Furnace loads are
-    formed here (see :func:`form_loads`).
+    formed here (see :func:`form_loads`). Requests too large to be planned are left out (see
+    :func:`left_out`).
 
     Raises
     ------
@@ -110,6 +116,7 @@ def form_loads(
     [(('a', 300),), (('a', 300),), (('a', 100), ('b', 150)), (('c', 100),)]
     """
     loads: list[list[tuple[str, int]]] = []
+    open_loads: list[int] = []
     room: list[int] = []
     first_due: list[int] = []
     for request, pieces, due in sorted(items, key=lambda item: (item[2], item[0])):
@@ -118,16 +125,75 @@ def form_loads(
             room.append(0)
             first_due.append(due)
             pieces -= capacity
-        for k in range(len(loads)):
-            if room[k] >= pieces and due - first_due[k] <= window_s:
+        open_loads = [k for k in open_loads if room[k] > 0 and due - first_due[k] <= window_s]
+        for k in open_loads:
+            if room[k] >= pieces:
                 loads[k].append((request, pieces))
                 room[k] -= pieces
                 break
         else:
+            open_loads.append(len(loads))
             loads.append([(request, pieces)])
             room.append(capacity - pieces)
             first_due.append(due)
     return [tuple(load) for load in loads]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A request that no problem can hold.
+
+    Attributes
+    ----------
+    operations, limit
+        Operations that it needs, and how many it might have; furnace loads count as operations.
+    """
+
+    request: str
+    quantity: int
+    operations: int
+    limit: int
+
+
+def left_out(
+    plant: Plant,
+    requests: Sequence[WorkRequest],
+    state: PlantState,
+    now_ns: int,
+    horizon_days: float = 5.0,
+) -> tuple[LeftOut, ...]:
+    """Requests that :func:`build` leaves out because the problem would grow beyond its bounds.
+
+    A request may need ``MOST_LOADS`` furnace loads at a step; all together may need ``MOST_OPS``
+    operations. Requests at work come first, then those due first.
+    """
+    begun = {r for order, _ in state.jobs for r, _ in order.requests}
+    end_ns = now_ns + round(horizon_days * NS_PER_DAY)
+    routing = {p.id: p.routing for p in plant.products}
+    capacity = {c.id: c.capacity for c in plant.work_centers if c.kind is WorkCenterKind.BATCH}
+    out, total = [], len(state.jobs)
+    for request in sorted(requests, key=lambda r: (r.id not in begun, r.due_ns, r.id)):
+        if request.release_ns >= end_ns:
+            continue
+        steps = [
+            -(-request.quantity // capacity.get(step.work_center, request.quantity))
+            for step in routing.get(request.product, ())
+        ]
+        needs, limit = sum(steps), MOST_OPS - total
+        if max(steps, default=0) > MOST_LOADS:
+            needs, limit = max(steps), MOST_LOADS
+        if needs > limit:
+            out.append(
+                LeftOut(
+                    request=request.id,
+                    quantity=request.quantity,
+                    operations=needs,
+                    limit=max(0, limit),
+                )
+            )
+            continue
+        total += needs
+    return tuple(out)
 
 
 class _Builder:
@@ -147,7 +213,10 @@ class _Builder:
         self.closed_until = end_ns + 14 * NS_PER_DAY
         self.centers = plant.work_centers
         self.center_at = {c.id: k for k, c in enumerate(self.centers)}
-        self.requests = {r.id: r for r in requests if r.release_ns < end_ns}
+        too_large = {x.request for x in left_out(plant, requests, state, now_ns, horizon_days)}
+        self.requests = {
+            r.id: r for r in requests if r.release_ns < end_ns and r.id not in too_large
+        }
         products = {p.id: p for p in plant.products}
         self.routing: dict[str, tuple[RoutingStep, ...]] = {}
         for request in self.requests.values():

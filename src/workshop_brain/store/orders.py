@@ -44,6 +44,8 @@ HEADERS: dict[str, tuple[str, ...]] = {
     ),
     "priority": ("priority", "prio", "urgency", "weight", "优先级", "优先", "紧急程度", "等级"),
 }  # fmt: skip
+MOST_PIECES = 100_000
+"""Pieces of one order; more would only hide that it is several deliveries."""
 REQUIRED = ("id", "product", "quantity", "due")
 _PRIORITIES = {
     "normal": 1, "low": 1, "standard": 1, "medium": 3, "high": 6, "urgent": 9, "rush": 9,
@@ -217,8 +219,10 @@ def _quantity(cell: Any) -> int:
         raise _CellError("is not a number; write whole pieces, for example 120") from None
     if not number.is_integer():
         raise _CellError("is not a whole number; write whole pieces, for example 120")
-    if not 0 < number <= 1e9:
+    if number <= 0:
         raise _CellError("must be above 0; remove the row if nothing is to be made")
+    if number > MOST_PIECES:
+        raise _CellError(f"is more than {MOST_PIECES} pieces; split it into several orders")
     return int(number)
 
 

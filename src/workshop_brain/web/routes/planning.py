@@ -33,7 +33,7 @@ class NewOrder(BaseModel):
 
     id: str = Field(min_length=1, max_length=64)
     product: str
-    quantity: int = Field(ge=1, le=1_000_000)
+    quantity: int = Field(ge=1)
     due: float | str
     release: float | str | None = None
     priority: int = Field(default=1, ge=1, le=9)

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from workshop_brain.app.decide import DecideOptions, Decider
+from workshop_brain.app.desk import OrderDesk
 from workshop_brain.app.plans import read_plan
 from workshop_brain.autonomy.record import read_decision
 from workshop_brain.autonomy.replay import replay
 from workshop_brain.config import built_in
 from workshop_brain.dispatch.open import open_dispatchers
 from workshop_brain.dispatch.settings import DispatchSettings
-from workshop_brain.errors import NotAllowedError
+from workshop_brain.errors import NotAllowedError, OrderError
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import WorkRequest
 from workshop_brain.store.ledger import Ledger
@@ -188,4 +189,36 @@ async def test_a_lost_source_and_a_switch_stop_dispatch_and_are_remembered(tmp_p
         rows = {r["line"]: r for r in brain.autonomy_view()["lines"]}
         assert rows["heat"]["levels"]["release"] == "advise"
         assert plan is not None
-        assert brain.decisions()
+        await asyncio.sleep(0.3)
+        states = [row["state"] for row in brain.decisions()]
+        assert states.count("in_force") == 1
+
+
+async def test_a_huge_order_stops_nothing_and_is_named(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        brain, records = d.decider, Records(tmp_path / "records.sqlite")
+        await d.until(lambda: brain.state.in_force is not None)
+        await d.until(lambda: brain.state.computing is None)
+        orders = OrderDesk(SETTINGS.plant, records, d.ledger, brain)
+        due = START + 90 * NS_PER_H
+        huge = WorkRequest(id="X", product="hyb_a", quantity=99_999_999, due_ns=due)
+        with pytest.raises(OrderError, match="split it into several orders"):
+            await orders.add(huge, "anna")
+        old = WorkRequest(id="Y", product="hyb_a", quantity=1, due_ns=START - NS_PER_H)
+        with pytest.raises(OrderError, match="is not after plant time"):
+            await orders.add(old, "anna")
+        late = b"id,product,quantity,due\nL1,hyb_a,5,2020-01-02\n"
+        (warning,) = (await orders.import_file("o.csv", late, "anna"))["warnings"]
+        assert (warning["order"], warning["value"][:10]) == ("L1", "2020-01-03")
+        records.save_requests([huge])
+        await brain.orders_changed(["X"], rush=True)
+        said = lambda: [e for e in d.events if e.payload.get("topic") == "left_out"]  # noqa: E731
+        await d.until(said)
+        assert said()[0].path == "X"
+
+        def is_named() -> bool:
+            reasons = [m["id"] for row in brain.decisions() for m in row["reasons"]]
+            return "plan.left_out" in reasons
+
+        await d.until(is_named)
+        records.close()

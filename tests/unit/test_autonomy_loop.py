@@ -927,3 +927,73 @@ def test_every_message_has_both_languages_with_the_same_parameters() -> None:
     for id, (english, chinese) in MESSAGES.items():
         names = [set(re.findall(r"{(\w+)}", text)) for text in (english, chinese)]
         assert names[0] == names[1], id
+
+
+def building() -> Run:
+    """A plan in force, and a new one being built for changed orders."""
+    run = in_force()
+    run.time_s = 400
+    run.tell(f.Happened, event=event(EventKind.ORDERS_CHANGED, "A"))
+    assert run.state.computing is not None
+    assert run.state.computing.kind == "build"
+    return run
+
+
+def test_a_breakdown_does_not_wait_for_a_plan_being_built() -> None:
+    run = building()
+    assert run.state.computing is not None
+    late = run.state.computing.token
+    (react,) = found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U2)), a.React)
+    assert [t["kind"] for t in react.triggers] == ["breakdown", "orders_changed"]
+    options = (f.Option(plan=plan(order(), hash="P9"), chosen=0),)
+    told = run.tell(f.Proposed, token=late, decision=draft("D9"), options=options)
+    assert not found(told, a.Record)
+
+
+def test_a_computation_that_does_not_end_is_said_and_given_up() -> None:
+    run = building()
+    run.time_s += 29
+    run.tell(f.Tick)
+    assert run.state.computing is not None
+    run.time_s += 2
+    (said,) = [x for x in found(run.tell(f.Tick), a.Announce) if x.topic == "no_plan"]
+    assert said.payload["reason"]["id"] == "plan.too_long"
+    assert run.state.computing is None
+    assert found(run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1)), a.React)
+
+
+def test_a_start_with_a_plan_in_force_asks_as_a_repair_does() -> None:
+    levels = {DecisionClass.REPAIR: Level.APPROVE}
+    cfg = config()
+    default = {**cfg.autonomy.default, **levels}
+    run = Run(replace(cfg, autonomy=replace(cfg.autonomy, default=default)))
+    kept = plan(order(start_s=7200), hash="P0")
+    run.tell(f.Resumed, in_force=kept, in_force_decision="D0")
+    assert run.state.states == {"D0": DecisionState.IN_FORCE}
+    run.good()
+    (react,) = found(run.log, a.React)
+    assert react.triggers[0]["kind"] == "start"
+    assert not found(run.log, a.Build)
+
+
+def test_only_the_newest_plan_is_in_force_after_a_restart() -> None:
+    run = Run(config())
+    run.tell(f.Resumed, in_force=plan(order(start_s=7200), hash="P0"), in_force_decision="D0")
+    run.good()
+    new = PlanRef.of("P1", (Planned(order=order(start_s=7200)), Planned(order=order("B.l1", U2))))
+    run.propose(new, "D1", kind=DecisionClass.REPAIR)
+    assert run.state.states["D0"] is DecisionState.SUPERSEDED
+    assert run.state.replaced_by["D0"] == "D1"
+    assert run.state.states["D1"] is DecisionState.IN_FORCE
+
+
+def test_a_line_without_inputs_is_blocked_once_any_source_is_configured() -> None:
+    run = Run(config(blind_lines=frozenset({"l1", "l2"})))
+    run.tell(f.Tick)
+    assert not run.state.blocked
+    run.tell(f.SourcesSeen, ages={"dead": float("inf")})
+    assert {m.id for m in run.state.blocked.values()} == {"blocked.no_inputs"}
+    run.tell(f.Resumed, in_force=plan(order()), in_force_decision="D0")
+    for line in run.config.lines:
+        run.tell(f.JobsListed, line=line, jobs=())
+    assert not found(run.log, a.Dispatch)

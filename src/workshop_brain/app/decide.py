@@ -409,9 +409,10 @@ class Decider:
             known.setdefault(job, track.order)
         return known
 
-    def _say_left_out(self, task: Task) -> None:
+    async def _say_left_out(self, task: Task) -> None:
         """Say once of each order that it is too large to be planned."""
-        rows = {row.request: row for row in self.planner.left_out(task)}
+        found = await asyncio.to_thread(self.planner.left_out, task)
+        rows = {row.request: row for row in found}
         for id in rows.keys() - self._left_out:
             reason = left_out_message(rows[id])
             _log.warning("order %s is not planned, it is too large: %s", id, dict(reason.params))
@@ -419,7 +420,7 @@ class Decider:
         self._left_out = frozenset(rows)
 
     async def _compute(self, task: Task) -> None:
-        self._say_left_out(task)
+        self._own(self._say_left_out(task))
         try:
             draft = await asyncio.to_thread(self.planner.work, task)
         except BrainError as error:

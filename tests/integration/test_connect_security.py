@@ -27,10 +27,15 @@ class OnePerson:
         return User(role=UserRole.User, name=username) if known else None
 
 
+def new_pair(folder: Path) -> tuple[Path, Path]:
+    """Where a server's key and certificate go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "key.pem", folder / "cert.der"
+
+
 @asynccontextmanager
 async def server(folder: Path, port: int) -> AsyncIterator[str]:
-    folder.mkdir(parents=True, exist_ok=True)
-    key, certificate = folder / "key.pem", folder / "cert.der"
+    key, certificate = new_pair(folder)
     uri = f"urn:{socket.gethostname()}:test:server"
     await setup_self_signed_certificate(
         key, certificate, uri, socket.gethostname(), [ExtendedKeyUsageOID.SERVER_AUTH], {}

@@ -228,7 +228,8 @@ def _gives_way(state: LoopState, *, at_once: bool) -> bool:
 def give_up_if_long(turn: Turn) -> None:
     """A computation that does not end is said and not waited for any more."""
     state, computing = turn.state, turn.state.computing
-    limit_s = turn.config.compute_s
+    # A first plan of thousands of operations takes longer, and nothing else is there to follow.
+    limit_s = turn.config.compute_s * (1 if state.reference is not None else 4)
     if computing is None or state.wall_ns - computing.begun_wall_ns <= limit_s * NS_PER_S:
         return
     turn.set(computing=None, last_plan_ns=state.time_ns, last_plan_wall_ns=state.wall_ns)

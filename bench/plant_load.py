@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -106,6 +107,24 @@ def _split(table: pa.Table) -> dict[str, tuple[np.ndarray, np.ndarray, list[str 
     return out
 
 
+def baseline(record: Path, root: Path, seconds: float) -> None:
+    """The same rows into a plain DuckDB table in one go: what merely keeping them costs."""
+    _, _, sent = recorded(record)
+    rows = pa.table(sent)
+    began = time.process_time()
+    with duckdb.connect(str(root / "baseline.duckdb")) as connection:
+        connection.register("rows", rows)
+        connection.execute("CREATE TABLE samples AS SELECT * FROM rows")
+    cpu = time.process_time() - began
+    size = (root / "baseline.duckdb").stat().st_size
+    print(
+        f"baseline, one plain DuckDB insert of these {rows.num_rows} rows: {cpu:.1f} CPU-s = "
+        f"{100 * cpu / seconds:.2f} % of a core over the run; {size / 2**20:.0f} MB"
+    )
+    ours = sum(p.stat().st_size for p in (root / "data" / "historian").rglob("*") if p.is_file())
+    print(f"our history with catalog, log, curves and rollups: {ours / 2**20:.0f} MB")
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -148,6 +167,7 @@ def run(root: Path, seconds: float, rate: float) -> None:
         print(f"rate now {health['rate']:.0f} samples/s; stored latency {health.get('latency')}")
     finally:
         house.stop()
+    baseline(record, root, seconds)
     result = compare(record, data)
     print(f"by value: {result}")
     print(f"mean rate {result['sent'] / (seconds + 10):.0f} samples/s (goal >= 12000)")

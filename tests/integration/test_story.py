@@ -101,14 +101,23 @@ async def receiver_jobs(url: str, receiver: str) -> list[str]:
 
 
 def victims(schedule: dict[str, Any]) -> list[str]:
-    """Machines that run a job and have another one within a day; the tightest shop first."""
-    running = {a["machine"] for a in schedule["actual"] if a["state"] == "running"}
+    """Machines that work on a job and have another within a day; the tightest shop first."""
+    up = {m["path"] for m in schedule["machines"] if m["state"] == "up"}
+    running = {a["machine"] for a in schedule["actual"] if a["state"] == "running"} & up
     soon = schedule["now_ms"] + 24 * 3.6e6
     planned = {
         b["machine"] for b in schedule["bars"] if b["status"] == "planned" and b["start_ms"] < soon
     }
     shops = ("/hard/", "/soft/", "/housing/")
     return [m for shop in shops for m in sorted(running & planned) if shop in m]
+
+
+def assert_nothing_left_early(page: Any) -> None:
+    """Only jobs of the next half hour (and a little) have gone out."""
+    plan = api(page, "/schedule")
+    far = {b["op"] for b in plan["bars"] if b["start_ms"] > plan["now_ms"] + 45 * 60_000}
+    sent = {c["job"] for d in api(page, "/decisions?limit=20") for c in d["commands"]}
+    assert not sent & far
 
 
 def repair_of(page: Any, unit: str) -> Any:
@@ -154,6 +163,7 @@ def test_the_tour(house: House, page: Any) -> None:
         ),
         "a job order confirmed by its receiver",
     )
+    assert_nothing_left_early(page)
     busy = eventually(lambda: victims(api(page, "/schedule")), "a busy machine", 60)
 
     # Break machines on the plant's own page until one cannot be mended without moving work.

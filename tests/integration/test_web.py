@@ -314,7 +314,7 @@ def test_past_events_are_state_changes_of_units_and_decisions(house: House) -> N
 READS = [
     "/health", "/me", "/plant", "/plant/tags", f"/live/values?paths={LINE}/z1/st01/torque",
     f"/series?paths={LINE}/z1/st01/torque&points=10", "/line/asm1", "/orders", "/schedule",
-    "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=m",
+    "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=soft1",
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
     "/events/recent", "/curves",
     "/parts/SN1", "/work-list",

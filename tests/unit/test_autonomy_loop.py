@@ -997,3 +997,14 @@ def test_a_line_without_inputs_is_blocked_once_any_source_is_configured() -> Non
     for line in run.config.lines:
         run.tell(f.JobsListed, line=line, jobs=())
     assert not found(run.log, a.Dispatch)
+
+
+def test_a_plant_that_turns_out_to_live_at_another_time_is_followed_back() -> None:
+    settings = config()
+    state, _ = step(settings, LoopState(), f.Tick(time_ns=NOW, wall_ns=NOW))
+    late = NOW - 5 * NS_PER_S
+    state, _ = step(settings, state, f.Tick(time_ns=late, wall_ns=NOW + 1))
+    assert state.time_ns == NOW  # a late fact does not turn the clock back
+    long_ago = NOW - 1000 * NS_PER_H
+    state, _ = step(settings, state, f.Tick(time_ns=long_ago, wall_ns=NOW + 2))
+    assert state.time_ns == long_ago

@@ -144,9 +144,7 @@ class Brain:
         It begins with the first source time stamp, for before that plant time is a guess; without
         any source in sight it begins after a while all the same.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_STAMP_S if self.settings.sources else 0):
-                await self._stamped.wait()
+        await self._first_stamp()
         while True:
             try:
                 await self.decider.run()
@@ -155,6 +153,11 @@ class Brain:
                 log.exception("the decision loop failed; starting it again")
             await asyncio.sleep(1.0)
 
+    async def _first_stamp(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_STAMP_S if self.settings.sources else 0):
+                await self._stamped.wait()
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
@@ -162,6 +165,7 @@ class Brain:
 
     async def _import(self, path: Path) -> None:
         """The first orders; the file may still be on its way."""
+        await self._first_stamp()
         for _ in range(_IMPORT_TRIES):
             if await asyncio.to_thread(path.exists):
                 try:

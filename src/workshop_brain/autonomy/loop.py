@@ -47,6 +47,9 @@ from workshop_brain.model.decision import (
 )
 from workshop_brain.units import NS_PER_S
 
+_ANOTHER_TIME_NS = 60 * NS_PER_S
+"""A plant time that falls back by more than this is another time, not a late fact."""
+
 
 def step(
     config: LoopConfig, state: LoopState, fact: f.Fact
@@ -60,7 +63,12 @@ def step(
         the state does not change.
     """
     turn = Turn(config, state)
-    turn.set(time_ns=max(state.time_ns, fact.time_ns), wall_ns=max(state.wall_ns, fact.wall_ns))
+    turn.set(wall_ns=max(state.wall_ns, fact.wall_ns))
+    if state.time_ns - fact.time_ns > _ANOTHER_TIME_NS:
+        # The plant lives at another time than was thought (restarted, or first stamp): follow it.
+        turn.set(time_ns=fact.time_ns, last_plan_ns=min(state.last_plan_ns, fact.time_ns))
+    else:
+        turn.set(time_ns=max(state.time_ns, fact.time_ns))
     turn.set(begun_wall_ns=state.begun_wall_ns or turn.state.wall_ns)
     _HANDLERS[type(fact)](turn, fact)
     watch_inputs(turn)

@@ -165,8 +165,12 @@ async def explain(request: Request, user: Viewer, here: Here, op: str) -> Json:
 
 @router.get("/schedule/why-not")
 async def why_not(request: Request, user: Viewer, here: Here, op: str, machine: str) -> Json:
-    """What would happen with an operation on another machine, by re-solving."""
-    found = await _known(ask(here.services.decider.why_not, op, machine), "operation", op)
+    """What would happen with an operation on another machine (id or path), by re-solving."""
+    units = {u.id: u.path for c in here.services.plant.work_centers for u in c.units}
+    path = units.get(machine, machine)
+    if path not in units.values():
+        raise Problem(404, "web.not_found", what="machine", id=machine)
+    found = await _known(ask(here.services.decider.why_not, op, path), "operation", op)
     return _messages(request, found)
 
 

@@ -42,7 +42,7 @@ class Watcher:
         """Called by the client library for each change."""
         stamp = data.monitored_item.Value.SourceTimestamp  # type: ignore[attr-defined]
         if value == ABORTED:
-            path = str(node).split("s=")[1].rsplit("/", 1)[0]
+            path = str(node).split(";s=")[1].rsplit("/", 1)[0]
             self.seen[path] = (time.time_ns(), stamp.timestamp() if stamp else 0.0)
 
     async def _run(self) -> None:
@@ -135,7 +135,7 @@ def run(data: Path, events: int, pause: float) -> None:
             time.sleep(pause)
         _print("breakdown to published plan", published, "goal p99 <= 300 ms")
         _print("baseline: stock client merely sees the tag", seen, "")
-        _commands(feed)
+        _commands(data / "ledger" / "ledger.jsonl")
         watcher.stop()
     finally:
         house.stop()
@@ -173,13 +173,11 @@ def _print(name: str, values: list[float], goal: str) -> None:
         print(f"{name}: nothing measured")
 
 
-def _commands(feed: Feed) -> None:
-    confirmed = [
-        event["payload"]
-        for _, event in feed.events
-        if event.get("kind") == "command" and event["payload"].get("outcome") == "confirmed"
-    ]
-    took = [sum(ms for _, ms in body["steps_ms"]) for body in confirmed if body.get("steps_ms")]
+def _commands(ledger: Path) -> None:
+    entries = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+    bodies = [e["body"] for e in entries if e["kind"] == "confirmation"]
+    confirmed = [b for b in bodies if b["outcome"] == "confirmed" and b.get("steps_ms")]
+    took = [sum(ms for _, ms in body["steps_ms"]) for body in confirmed]
     _print("dispatch call to confirmation", took, "goal p99 <= 1000 ms")
 
 

@@ -211,7 +211,7 @@ async def test_what_a_stopped_collector_spooled_is_replayed_first_by_the_next_on
 
 async def test_a_full_spool_drops_the_oldest_and_marks_the_hole(tmp_path: Path) -> None:
     historian, heard = MemoryHistorian(), Heard()
-    async with collector(tmp_path, limit_bytes=60_000) as box:
+    async with collector(tmp_path, limit_bytes=60_000, wall_ns=lambda: 2) as box:
         box.declare(SIGNALS[:1])
         for k in range(20):
             box.add(ticks(list(range(k * 300, k * 300 + 300))), 1)
@@ -226,7 +226,9 @@ async def test_a_full_spool_drops_the_oldest_and_marks_the_hole(tmp_path: Path) 
     marked = [q for _, _, s in historian.rows for q in s.quality]
     assert marked[0] == Quality.GAP_BEFORE
     assert not any(marked[1:])
-    assert any(e.payload.get("reason") == "spool_full" for e in heard.events)
+    told = [e.payload for e in heard.events if e.payload.get("reason") == "spool_full"]
+    assert sum(p["samples"] for p in told) == values[0]
+    assert (told[0]["since_ns"], told[-1]["until_ns"]) == (1, values[0])
 
 
 async def test_a_full_disk_at_the_brain_stops_acknowledging_but_not_the_live_path(

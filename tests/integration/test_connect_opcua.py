@@ -1,17 +1,18 @@
 """The OPC UA pump against a real server, through a proxy that cuts the line."""
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from asyncua import Server, ua
+from bench.line import CUTS, Line, free_port
 
 from workshop_brain.app.ingest import Ingest
+from workshop_brain.connect.choice import Override
 from workshop_brain.connect.opcua.pump import Pump
 from workshop_brain.connect.outbox import Outbox, ended
 from workshop_brain.connect.settings import OpcUaSettings
@@ -71,77 +72,6 @@ class Kept:
         return [e for e in self.events if e.kind is EventKind.GAP]
 
 
-@dataclass
-class Proxy:
-    """A TCP line that can be cut: ``rst``, ``stall`` and ``kill`` what was stalled."""
-
-    target: int
-    port: int = 0
-    _server: asyncio.Server | None = None
-    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
-    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _flows: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def start(self) -> None:
-        self._flows.set()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
-        except OSError:
-            writer.transport.abort()
-            return
-        self._writers += [writer, far_writer]
-        self._tasks += [
-            asyncio.create_task(self._flow(reader, far_writer)),
-            asyncio.create_task(self._flow(far_reader, writer)),
-        ]
-
-    async def _flow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                await self._flows.wait()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    async def rst(self) -> None:
-        """Abort every line and refuse new ones."""
-        assert self._server is not None
-        self._server.close()
-        await self.kill()
-
-    async def kill(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for writer in self._writers:
-            writer.transport.abort()
-        self._tasks.clear()
-        self._writers.clear()
-
-    def stall(self) -> None:
-        self._flows.clear()
-
-    async def resume(self) -> None:
-        self._flows.set()
-        if self._server is not None and not self._server.is_serving():
-            await self.start()
-
-    async def close(self) -> None:
-        await self.rst()
-        assert self._server is not None
-        await self._server.wait_closed()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @asynccontextmanager
 async def ticking_server(port: int) -> AsyncIterator[list[int]]:
     """``N_TICKERS`` counters that go up by one ten times a second; yields [ticks so far]."""
@@ -197,14 +127,13 @@ async def ticking_server(port: int) -> AsyncIterator[list[int]]:
 
 @asynccontextmanager
 async def collecting(
-    tmp_path: Path, port: int, kept: Kept, **more: object
+    tmp_path: Path, port: int, kept: Kept, *, password: str = "", **more: object
 ) -> AsyncIterator[tuple[Pump, Outbox]]:
     settings = OpcUaSettings(
         id="m1",
         url=f"opc.tcp://127.0.0.1:{port}/t",
         root="Plant",
-        queue_s=20,
-        **more,  # type: ignore[arg-type]
+        **{"queue_s": 20, **more},  # type: ignore[arg-type]
     )
     address = tmp_path / "i.sock"
     ingest = Ingest(
@@ -216,7 +145,7 @@ async def collecting(
     )
     await ingest.start()
     outbox = Outbox("m1", "opcua", address, tmp_path / "spool")
-    pump = Pump(settings, "local", outbox, tmp_path / "opcua.json", tmp_path / "pki")
+    pump = Pump(settings, "local", outbox, tmp_path / "opcua.json", tmp_path / "pki", password)
     outbox.on_durable = pump.on_durable
     tasks = [asyncio.create_task(outbox.run()), asyncio.create_task(pump.run())]
     try:
@@ -242,6 +171,34 @@ def check_every_tick(kept: Kept, first: int, last: int) -> None:
         assert values[0] <= first
         assert values == list(range(values[0], values[-1] + 1))
         assert values[-1] >= last
+
+
+def marked(kept: Kept, name: str) -> list[int]:
+    """Times of samples whose last row in the log says that something is missing before them."""
+    number = next(i for i, s in enumerate(kept.signals) if s.path.endswith(name))
+    last: dict[int, int] = {}
+    for s in kept.parts:
+        hit = s.signal == number
+        last.update(zip(s.time_ns[hit].tolist(), s.quality[hit].tolist(), strict=True))
+    return [at for at, quality in last.items() if quality & Quality.GAP_BEFORE]
+
+
+async def test_include_exclude_and_overrides_of_the_plant_file_are_obeyed(tmp_path: Path) -> None:
+    kept, port = Kept(), free_port()
+    rows = (
+        Override(match="*/Force", unit="N", low=0.0, high=9.0),
+        Override(match="works/*/Z1/*/Tick0Count", path="works/a/b/c/*/total", kind="gauge"),
+    )
+    given = {"include": ("*/OP010/*",), "exclude": ("*/tick1*", "*/Serial"), "override": rows}
+    async with ticking_server(port), collecting(tmp_path, port, kept, **given):
+        await until(lambda: len(kept.rows("/total")) > 2)
+    by_name = {s.name: s for s in kept.signals}
+    assert by_name["total"].path == "local/works/a/b/c/op010/total"
+    assert by_name["total"].kind is SignalKind.GAUGE
+    assert (by_name["force"].unit, by_name["force"].high) == ("N", 9.0)
+    assert "serial" not in by_name
+    assert sorted(n for n in by_name if n.startswith("tick1")) == []
+    assert "tick2_count" in by_name
 
 
 async def test_discovery_maps_names_units_ranges_and_kinds(tmp_path: Path) -> None:
@@ -282,36 +239,15 @@ async def test_a_message_is_acknowledged_to_the_server_after_the_brain_has_it(
         assert kept.gaps() == []
 
 
-async def _rst(proxy: Proxy) -> None:
-    await proxy.rst()
-    await asyncio.sleep(2.0)
-    await proxy.resume()
-
-
-async def _stall(proxy: Proxy) -> None:
-    proxy.stall()
-    await asyncio.sleep(2.5)
-    await proxy.resume()
-
-
-async def _stall_and_kill(proxy: Proxy) -> None:
-    proxy.stall()
-    await asyncio.sleep(2.0)
-    await proxy.kill()
-    await proxy.resume()
-
-
-@pytest.mark.parametrize("cut", [_rst, _stall, _stall_and_kill], ids=["rst", "stall", "kill"])
-async def test_no_tick_is_lost_in_a_cut(
-    tmp_path: Path, cut: Callable[[Proxy], Awaitable[None]]
-) -> None:
+@pytest.mark.parametrize("cut", CUTS)
+async def test_no_tick_is_lost_in_a_cut(tmp_path: Path, cut: str) -> None:
     kept, port = Kept(), free_port()
-    proxy = Proxy(port)
-    await proxy.start()
-    async with ticking_server(port) as ticks, collecting(tmp_path, proxy.port, kept):
+    line = Line(port)
+    await line.start()
+    async with ticking_server(port) as ticks, collecting(tmp_path, line.port, kept):
         await until(lambda: len(kept.rows("/tick0_count")) > 5)
         first = int(kept.rows("/tick0_count")[0][1])
-        await cut(proxy)
+        await line.cut(cut, 2.2)
         final = ticks[0]
         await until(lambda: bool(kept.rows("/tick0_count")[-1][1] >= final + 3))
         await asyncio.sleep(0.3)
@@ -320,7 +256,7 @@ async def test_no_tick_is_lost_in_a_cut(
         kinds = [e.kind for e in kept.events]
         assert EventKind.SOURCE_LOST in kinds
         assert kinds.count(EventKind.SOURCE_UP) >= 2
-    await proxy.close()
+    await line.close()
 
 
 async def test_a_killed_collector_resumes_the_session_it_had(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import shutil
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from workshop_brain.app.ingest import Ingest
 from workshop_brain.connect import collector
+from workshop_brain.connect.choice import Override
 from workshop_brain.connect.settings import SparkplugSettings
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event, EventKind
@@ -281,7 +283,7 @@ def start_broker(tmp_path: Path, number: int) -> subprocess.Popen[bytes]:
 
 
 @asynccontextmanager
-async def collecting(tmp_path: Path, port: int, kept: Kept) -> AsyncIterator[Ingest]:
+async def collecting(tmp_path: Path, port: int, kept: Kept, **more: Any) -> AsyncIterator[Ingest]:
     address = tmp_path / "i.sock"
     ingest = Ingest(
         kept,
@@ -291,7 +293,7 @@ async def collecting(tmp_path: Path, port: int, kept: Kept) -> AsyncIterator[Ing
         on_event=kept.events.append,
     )
     await ingest.start()
-    settings = SparkplugSettings(id="sp", url=f"mqtt://127.0.0.1:{port}", host_id="brain")
+    settings = SparkplugSettings(id="sp", url=f"mqtt://127.0.0.1:{port}", host_id="brain", **more)
     stop = asyncio.Event()
     task = asyncio.create_task(
         collector.run(
@@ -354,6 +356,36 @@ async def test_births_declare_and_alias_only_data_arrives_by_value(
     await edge.client.disconnect()
 
 
+async def test_metrics_that_the_plant_file_leaves_out_cost_nothing_and_ask_for_nothing(
+    tmp_path: Path, port: int
+) -> None:
+    kept, edge = Kept(), Edge(port)
+    rows = (Override(match="*/op010/*orque", path="works/x/l/c/op010/*orque", unit="J"),)
+    given = {"exclude": ("*/count", "*/serial", "*/curve"), "override": rows}
+    async with collecting(tmp_path, port, kept, **given) as ingest:
+        await edge.connect()
+        await until(lambda: bool(kept.rows("offset")))
+        for _ in range(50):
+            edge.tick()
+        edge.curve()
+        data = CLASSES["Payload"]()
+        data.metrics.add(name="count", timestamp=edge.now_ms(), long_value=5)
+        data.metrics.add(name="torque", timestamp=edge.now_ms(), double_value=8.0)
+        edge.send("DDATA", data, "op010")
+        await until(lambda: len(kept.rows("torque")) == 2)
+        assert ingest.sources()[0].rejected == 0
+    assert {s.path for s in kept.signals} == {
+        "local/works/assembly/asm1/z1/op010/state_current",
+        "local/works/assembly/asm1/z1/op010/offset",
+        "local/works/x/l/c/op010/torque",
+    }
+    assert [s.unit for s in kept.signals if s.name == "torque"] == ["J"]
+    assert kept.curves == []
+    assert edge.births == 1
+    assert EventKind.GAP not in kept.kinds()
+    await edge.client.disconnect()
+
+
 async def test_a_sequence_gap_is_marked_and_asks_for_one_rebirth(tmp_path: Path, port: int) -> None:
     kept, edge = Kept(), Edge(port)
     async with collecting(tmp_path, port, kept):
@@ -369,6 +401,8 @@ async def test_a_sequence_gap_is_marked_and_asks_for_one_rebirth(tmp_path: Path,
         assert marked == [3.0]
         gap = next(e for e in kept.events if e.kind is EventKind.GAP)
         assert gap.payload["count"] == 1
+        assert gap.path == "sp"
+        assert gap.payload["lines"] == ["asm1"]
         await asyncio.sleep(0.2)
         assert edge.births == 2
     await edge.client.disconnect()
@@ -401,6 +435,8 @@ async def test_a_dead_node_turns_its_signals_bad_and_its_birth_brings_them_back(
         edge.die()
         await until(lambda: EventKind.DEATH in kept.kinds())
         assert kept.rows("count")[-1][1:] == (1.0, Quality.BAD)
+        death = next(e for e in kept.events if e.kind is EventKind.DEATH)
+        assert (death.payload["source"], death.payload["lines"]) == ("sp", ["asm1"])
         edge.bd_seq += 1
         await edge.connect()
         await until(lambda: kept.kinds().count(EventKind.BIRTH) == 2)
@@ -417,6 +453,87 @@ async def test_garbage_on_the_topic_is_survived(tmp_path: Path, port: int) -> No
         edge.client.publish("spBv1.0/works-assembly/NBIRTH/z9", b"\x12\x7f", qos=0)
         edge.client.publish("spBv1.0/x", b"", qos=0)
         await until(lambda: edge.births == 2)
+        edge.tick()
+        await until(lambda: kept.rows("count")[-1][1] == 1.0)
+    await edge.client.disconnect()
+
+
+async def test_a_birth_with_mad_numbers_costs_nothing(tmp_path: Path, port: int) -> None:
+    mad = b"\xff" * 9 + b"\x01"  # 2**64 - 1
+    alias = b"\x80\x80\x80\x80\x02"  # 2**29
+    curve = b"\x0a\x05curve\x10" + alias + b"\x20\x10"
+    gauge = b"\x0a\x01g\x18" + mad + b"\x20\x0a\x69" + bytes(8)
+    metrics = b"".join(b"\x12" + bytes([len(m)]) + m for m in (curve, gauge))
+    kept, edge = Kept(), Edge(port)
+    async with collecting(tmp_path, port, kept):
+        await edge.connect()
+        await until(lambda: bool(kept.rows("count")))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        edge.client.publish(
+            "spBv1.0/works-assembly/NBIRTH/z9", b"\x08" + mad + metrics + b"\x18\x00", qos=0
+        )
+        await until(lambda: kept.kinds().count(EventKind.BIRTH) == 2)
+        await until(lambda: bool(kept.rows("g")))
+        edge.tick()
+        await until(lambda: kept.rows("count")[-1][1] == 1.0)
+        assert all(0 < e.time_ns < 1 << 63 for e in kept.events)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    await edge.client.disconnect()
+
+
+async def test_a_node_that_hangs_is_reported_and_one_that_has_nothing_to_say_is_not(
+    tmp_path: Path, port: int
+) -> None:
+    kept, frozen, quiet = Kept(), Edge(port, "z1"), Edge(port, "z2")
+    async with collecting(tmp_path, port, kept):
+        for edge in (frozen, quiet):
+            await edge.connect()
+        await until(lambda: len(kept.rows("count")) == 2)
+        for _ in range(25):
+            for edge in (frozen, quiet):
+                edge.tick()
+            await asyncio.sleep(0.25)
+        frozen.answers_rebirth = False
+        stopped = time.monotonic()
+        await until(lambda: EventKind.DEATH in kept.kinds(), 5.0)
+        assert time.monotonic() - stopped < 2.0
+        death = next(e for e in kept.events if e.kind is EventKind.DEATH)
+        assert (death.path, death.payload["lines"]) == ("works-assembly/z1", ["asm1"])
+        assert death.payload["silent_s"] >= 1.5
+        await asyncio.sleep(2.0)
+        assert kept.kinds().count(EventKind.DEATH) == 1
+        assert quiet.births >= 2
+        births = kept.kinds().count(EventKind.BIRTH)
+        frozen.tick()
+        await until(lambda: kept.kinds().count(EventKind.BIRTH) > births)
+        back = [e for e in kept.events if e.path == "works-assembly/z1"][-1]
+        assert (back.kind, back.payload["silent_s"] > 3.0) == (EventKind.BIRTH, True)
+        assert not any(q for _, _, q in kept.rows("count"))
+        assert EventKind.GAP not in kept.kinds()
+    for edge in (frozen, quiet):
+        await edge.client.disconnect()
+
+
+async def test_what_breaks_the_reading_of_a_message_is_counted_and_survived(
+    tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from workshop_brain.connect.sparkplug import host
+
+    def broken(*_: object) -> None:
+        raise IndexError("no such row")
+
+    kept, edge = Kept(), Edge(port)
+    async with collecting(tmp_path, port, kept) as ingest:
+        await edge.connect()
+        await until(lambda: bool(kept.rows("count")))
+        with monkeypatch.context() as patch:
+            patch.setattr(host.Host, "_device_death", broken)
+            for _ in range(3):
+                edge.send("DDEATH", CLASSES["Payload"](), "op010")
+            await until(lambda: ingest.sources()[0].rejected == 3)
+        lines = [r.getMessage() for r in caplog.records if "no such row" in r.getMessage()]
+        assert len(lines) == 1
+        assert "DDEATH/z1/op010" in lines[0]
         edge.tick()
         await until(lambda: kept.rows("count")[-1][1] == 1.0)
     await edge.client.disconnect()

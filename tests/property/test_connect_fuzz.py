@@ -144,6 +144,64 @@ def test_every_prefix_and_every_large_length_of_a_response_is_refused_or_read() 
         check_opcua(body[:size] + b"\xff\xff\xff\x7f" + body[size + 4 :])
 
 
+def history() -> bytes:
+    """A HistoryReadResponse to two nodes as asyncua's own encoder writes it."""
+    out = ua.HistoryReadResponse()
+    stamped = [
+        ua.DataValue(ua.Variant(v, k), SourceTimestamp=STAMP, ServerTimestamp=STAMP)
+        for v, k in MIXED
+    ]
+    refused = ua.StatusCode(ua.StatusCodes.BadHistoryOperationUnsupported)
+    out.Results = [
+        ua.HistoryReadResult(ua.StatusCode(), b"more", ua.HistoryData(stamped)),
+        ua.HistoryReadResult(refused, None, None),
+    ]
+    return struct_to_binary(out)
+
+
+def test_history_has_the_values_of_each_node_and_where_it_goes_on() -> None:
+    first, second = decode.history(history(), [7, 9])
+    live = decode.decode(response(MIXED))
+    np.testing.assert_array_equal(first.rows.value, live.value)
+    assert (first.rows.texts, first.rows.exact) == (live.texts, live.exact)
+    assert set(first.rows.handle.tolist()) == {7}
+    assert (first.more, first.status) == (b"more", 0)
+    assert (first.rows.time_ns == int(STAMP.timestamp()) * 10**9 + 250_000_000).all()
+    assert second.status == ua.StatusCodes.BadHistoryOperationUnsupported
+    assert (second.more, len(second.rows)) == (b"", 0)
+    with pytest.raises(DecodeError, match="none to 3 nodes"):
+        decode.history(history(), [1, 2, 3])
+
+
+def test_values_that_were_read_get_our_time_when_they_have_none() -> None:
+    out = ua.ReadResponse()
+    out.Results = [
+        ua.DataValue(ua.Variant(1.5, T.Double), SourceTimestamp=STAMP),
+        ua.DataValue(ua.Variant(7, T.Int32)),
+    ]
+    found = decode.values(struct_to_binary(out), [4, 2], 99)
+    assert found.handle.tolist() == [4, 2]
+    assert found.value.tolist() == [1.5, 7]
+    assert found.time_ns[1] == 99
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    edits=st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6),
+    cut=st.one_of(st.none(), st.floats(0, 0.999)),
+)
+def test_mutated_histories_never_crash(edits: list[tuple[float, int]], cut: float | None) -> None:
+    body = bytearray(history())
+    for place, byte in edits:
+        body[int(place * len(body))] = byte
+    body = body if cut is None else body[: int(cut * len(body))]
+    with suppress(DecodeError):
+        for past in decode.history(bytes(body), [1, 2]):
+            assert len(past.rows.value) == len(past.rows.time_ns) <= len(body)
+    with suppress(DecodeError):
+        decode.values(bytes(body), [1, 2], 5)
+
+
 def varint(value: int) -> bytes:
     return wire._number(value)
 

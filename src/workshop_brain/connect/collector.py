@@ -1,15 +1,18 @@
 """The collector process: one source, its outbox, until told to stop.
 
+Each protocol is a package beside this module whose ``source.collect`` reads until cancelled.
 It lives on whatever the brain, the machine or the broker do; only its own end stops it.
 """
 
 import asyncio
+import importlib
 import logging
 import os
 from pathlib import Path
 
+from workshop_brain.connect.handover import Remote
 from workshop_brain.connect.outbox import Outbox, ended
-from workshop_brain.connect.settings import OpcUaSettings, SourceSettings
+from workshop_brain.connect.settings import SourceSettings
 from workshop_brain.errors import ConfigError
 from workshop_brain.process import stop_requested
 
@@ -27,6 +30,7 @@ async def run(
     spool_dir: Path,
     token: str = "",
     spool_bytes: int = 2 * 1024**3,
+    remote: Remote | None = None,
     pki_dir: Path | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -35,20 +39,21 @@ async def run(
     Parameters
     ----------
     socket_path
-        The brain's ingest socket, or loopback ``host:port`` with ``token``.
+        The brain's ingest socket, loopback ``host:port`` with ``token``, or with ``remote`` the
+        ``host:port`` of a brain on another host.
     spool_dir
         This source's directory for the disk buffer and the session that can be resumed.
     stop
         Stops the collector when set; without it SIGTERM, SIGINT and the end of the parent do.
     """
-    is_opcua = isinstance(settings, OpcUaSettings)
     outbox = Outbox(
         settings.id,
-        "opcua" if is_opcua else "sparkplug",
+        settings.protocol,
         socket_path,
         spool_dir,
         token=token,
         limit_bytes=spool_bytes,
+        remote=remote,
     )
     pki = pki_dir if pki_dir is not None else spool_dir.parent.parent / "pki"
     tasks = [
@@ -84,25 +89,15 @@ async def _source(
     password = _password(settings)
     while True:
         try:
-            if isinstance(settings, OpcUaSettings):
-                from workshop_brain.connect.opcua import decode
-                from workshop_brain.connect.opcua.pump import Pump
-
-                await asyncio.to_thread(decode.warm)
-                pump = Pump(
-                    settings, enterprise, outbox, spool_dir / "session.json", pki_dir, password
-                )
-                outbox.on_durable = pump.on_durable
-                try:
-                    await pump.run()
-                finally:
-                    await pump.close()
-            else:
-                from workshop_brain.connect.sparkplug import wire
-                from workshop_brain.connect.sparkplug.client import SparkplugClient
-
-                await asyncio.to_thread(wire.warm)
-                await SparkplugClient(settings, enterprise, outbox, password).run()
+            module = importlib.import_module(f"workshop_brain.connect.{settings.protocol}.source")
+            await module.collect(
+                settings,
+                enterprise,
+                outbox,
+                spool_dir=spool_dir,
+                pki_dir=pki_dir,
+                password=password,
+            )
         except ConfigError:
             raise
         except Exception:

@@ -11,34 +11,47 @@ import asyncio
 import logging
 import os
 import secrets
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workshop_brain.connect import handover
-from workshop_brain.connect.handover import FrameType, Hello
-from workshop_brain.connect.spool import Spool, SpooledSession, read_frames
-from workshop_brain.errors import DecodeError, SourceError
+from workshop_brain.connect.handover import FrameType, Hello, Remote, Welcome
+from workshop_brain.connect.marks import Marks
+from workshop_brain.connect.spool import Dropped, Spool, SpooledSession, read_frames
+from workshop_brain.errors import DecodeError, RefusedError, SourceError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.model.signal import Quality, Samples, SignalDef
+from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 
 log = logging.getLogger(__name__)
 
 COALESCE_S = 0.02
 _GUARD_S = 0.25
+_REFUSED_S = 5.0
 _UNACKED_S = 1.0
+_TELL_S = 60.0
 _BACKOFF_S = (0.1, 0.2, 0.5)
 _MEMORY_BYTES = 128 * 1024 * 1024
-_SOCKET_BYTES = 32 * 1024 * 1024
+_SOCKET_BYTES = 4 * 1024 * 1024
+"""What waits in the socket at most; the rest waits here, where it can still be spooled."""
+_ALERTS = (
+    ("UNKNOWN_CA", "the brain does not know who signed this bundle's certificate; enroll again"),
+    ("CERTIFICATE_EXPIRED", "the brain says that the certificate has expired; enroll again"),
+    ("BAD_CERTIFICATE", "the brain does not take this bundle's certificate; enroll again"),
+    ("WRONG_VERSION", "this port does not speak TLS 1.3; check the address"),
+    ("PROTOCOL_VERSION", "this port does not speak TLS 1.3; check the address"),
+    ("RECORD_LAYER_FAILURE", "this port does not speak TLS; check the address"),
+)
 _LIVENESS = frozenset({EventKind.SOURCE_UP, EventKind.SOURCE_LOST})
+_NODES = frozenset({EventKind.BIRTH, EventKind.DEATH})
 
 
 @dataclass(slots=True)
@@ -48,32 +61,6 @@ class _Waiting:
     seq: int
     frame: bytes
     made: float
-
-
-@dataclass(slots=True)
-class _Holes:
-    """Marks the first sample of every signal behind dropped frames."""
-
-    open: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
-
-    def after_gap(self, n_signals: int) -> None:
-        self.open = np.ones(n_signals, np.bool_)
-
-    def apply(self, kind: FrameType, body: bytes) -> bytes:
-        """The frame to send for a stored one."""
-        if kind is not FrameType.BATCH or not self.open.any():
-            return handover.frame(kind, body)
-        seq, received_ns, samples = handover.unpack_batch(body)
-        known = samples.signal < len(self.open)
-        first = np.zeros(len(samples), np.bool_)
-        ids, at = np.unique(samples.signal, return_index=True)
-        first[at] = True
-        hit = first & known
-        hit[hit] = self.open[samples.signal[hit]]
-        self.open[ids[ids < len(self.open)]] = False
-        quality = samples.quality | np.where(hit, int(Quality.GAP_BEFORE), 0).astype(np.uint8)
-        marked = Samples(samples.signal, samples.time_ns, samples.value, quality)
-        return handover.pack_batch(seq, received_ns, marked)
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +79,8 @@ class Outbox:
     spool_dir: Path
     token: str = ""
     limit_bytes: int = 2 * 1024**3
+    remote: Remote | None = None
+    """The way to a brain on another host; None for the local socket."""
     on_durable: Callable[[int], None] = lambda seq: None
     wall_ns: Callable[[], int] = time.time_ns
     session: int = field(default_factory=lambda: secrets.randbits(63))
@@ -99,6 +88,8 @@ class Outbox:
     connected: bool = False
     durable: int = 0
     sent_rows: int = 0
+    rejected: int = 0
+    """Messages of the source that could not be taken; told with every pulse."""
     _texts: dict[str, int] = field(default_factory=dict)
     _next_seq: int = 1
     _pending: list[Samples] = field(default_factory=list)
@@ -107,21 +98,30 @@ class Outbox:
     _timer: asyncio.TimerHandle | None = None
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _waiting_bytes: int = 0
+    _unsent: deque[_Waiting] = field(default_factory=deque)
+    """Those that the socket had no room for, while live."""
+    _held: asyncio.Event = field(default_factory=asyncio.Event)
     _spooled: int = 0
     _acked: int = 0
     _told: list[int] = field(default_factory=lambda: [0, 0])
     """Signals and texts announced on this connection."""
     _on_disk: list[int] = field(default_factory=lambda: [0, 0])
     """Signals and texts in the spool's head file."""
-    _lost_frames: int = 0
+    _lost: Dropped = field(default_factory=Dropped)
+    """What memory could not hold and nobody has been told of."""
     _replayed: int = 0
-    _liveness: Event | None = None
+    _liveness: dict[str, Event] = field(default_factory=dict)
+    """Path to the last event that says whether what stands there is alive."""
     _writer: asyncio.StreamWriter | None = None
     _live: bool = False
     _unanswered: int = 0
     _news: asyncio.Event = field(default_factory=asyncio.Event)
-    _welcome: asyncio.Future[int] | None = None
-    _holes: _Holes = field(default_factory=_Holes)
+    _welcome: asyncio.Future[Welcome] | None = None
+    _trouble: str = ""
+    _trouble_told: float = 0.0
+    _full: Dropped = field(default_factory=Dropped)
+    _full_told: float = -_TELL_S
+    _marks: Marks = field(default_factory=Marks)
     _disk: asyncio.Lock = field(default_factory=asyncio.Lock)
     _disk_error: str = ""
     _spool: Spool = field(init=False)
@@ -166,13 +166,15 @@ class Outbox:
         return seq
 
     def event(self, event: Event) -> None:
-        """Queue an event. The last source_up or source_lost is repeated at every connection."""
+        """Queue an event. The last one that says whether a source or an edge node is alive is
+        repeated at every connection; those of sources are not kept otherwise."""
+        if event.kind in _LIVENESS or ("lines" in event.payload and event.kind in _NODES):
+            self._liveness[event.path] = event
         if event.kind in _LIVENESS:
-            self._liveness = event
             if self._live and self._writer is not None:
                 self.flush()
                 with suppress(ConnectionResetError):  # repeated after the next HELLO
-                    handover.send(self._writer, handover.pack_event(event))
+                    self._send(self._writer, handover.pack_event(event))
             return
         self.flush()
         self._emit(self._take_seq(), handover.pack_event(event))
@@ -210,29 +212,60 @@ class Outbox:
         ]
 
     def _emit(self, seq: int, frame: bytes) -> None:
-        self._waiting.append(_Waiting(seq, frame, time.monotonic()))
+        fresh = _Waiting(seq, frame, time.monotonic())
+        self._waiting.append(fresh)
         self._waiting_bytes += len(frame)
         if self._live and self._writer is not None:
-            self._transmit(frame)
+            if self._unsent or self._is_full(self._writer):
+                self._unsent.append(fresh)
+                self._held.set()
+            else:
+                try:
+                    self._transmit(self._writer, frame)
+                except ConnectionResetError:  # the link is over; it is sent again on the next one
+                    self._live = False
         while self._waiting_bytes > _MEMORY_BYTES:
-            lost = self._waiting.popleft()
-            self._waiting_bytes -= len(lost.frame)
-            if lost.seq > self._spooled:
-                self._lost_frames += 1
-                self._holes.after_gap(len(self.signals))
+            self._let_go()
 
-    def _transmit(self, frame: bytes) -> None:
-        writer = self._writer
-        assert writer is not None
-        for head in self._news_since(self._told):
-            handover.send(writer, head)
-        if self._holes.open.any():
-            frame = self._holes.apply(FrameType(frame[4]), frame[5:])
-        handover.send(writer, frame)
-        if writer.transport.get_write_buffer_size() > _SOCKET_BYTES:
-            log.warning("the brain does not read; spooling")
-            writer.transport.abort()
+    def _let_go(self) -> None:
+        """Memory is full: the oldest frame stays on disk alone, or is lost."""
+        oldest = self._waiting.popleft()
+        self._waiting_bytes -= len(oldest.frame)
+        if self._unsent and self._unsent[0] is oldest and self._writer is not None:
+            log.warning("%s: the brain does not read; the rest comes from disk", self.source)
+            self._writer.transport.abort()
             self._live = False
+            self._unsent.clear()
+        if oldest.seq > max(self._spooled, self._acked):
+            kind, body = FrameType(oldest.frame[4]), oldest.frame[5:]
+            self._lost += Dropped.of("memory_full", [(kind, body)])
+            self._marks.hole(oldest.seq)
+
+    def _transmit(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
+        for head in self._news_since(self._told):
+            self._send(writer, head)
+        self._send(writer, self._marked(FrameType(frame[4]), frame[5:]))
+
+    @staticmethod
+    def _is_full(writer: asyncio.StreamWriter) -> bool:
+        return writer.transport.get_write_buffer_size() > _SOCKET_BYTES
+
+    async def _pump(self, writer: asyncio.StreamWriter) -> None:
+        """Send what was held back because the socket was full, in order."""
+        writer.transport.set_write_buffer_limits(high=_SOCKET_BYTES)
+        while True:
+            await self._held.wait()
+            while self._unsent:
+                await writer.drain()
+                if self._unsent:
+                    self._transmit(writer, self._unsent.popleft().frame)
+            self._held.clear()
+
+    def _send(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
+        handover.send(writer, handover.packed(frame) if self.remote is not None else frame)
+
+    def _marked(self, kind: FrameType, body: bytes) -> bytes:
+        return self._marks.apply(kind, body, signals=len(self.signals), now_ns=self.wall_ns())
 
     def _acknowledged(self, seq: int) -> None:
         self._acked = max(self._acked, seq)
@@ -256,11 +289,14 @@ class Outbox:
         try:
             while True:
                 try:
-                    reader, writer = await handover.connect(self.address)
+                    reader, writer = await handover.connect(self.address, self.remote)
                     tries = 0
                     await self._connection(reader, writer)
                 except (OSError, asyncio.IncompleteReadError, DecodeError, TimeoutError) as error:
-                    log.debug("hand-over: %r", error)
+                    self._say_trouble(error)
+                except RefusedError as error:
+                    self._say_trouble(error)
+                    await asyncio.sleep(_REFUSED_S)
                 pause = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
                 tries += 1
                 await asyncio.sleep(pause)
@@ -280,7 +316,7 @@ class Outbox:
         if self._oldest_unsafe() is not None:
             await self._spool_waiting(keep=False)
         async with self._disk:
-            if self._oldest_unsafe() is None and self._acked >= self._spooled:
+            if self._spooled and self._oldest_unsafe() is None and self._acked >= self._spooled:
                 self._spool.clear_own()
             self._spool.close()
         if self._writer is not None:
@@ -290,16 +326,23 @@ class Outbox:
         """Write to disk what the brain has not acknowledged in time."""
         while True:
             await asyncio.sleep(_GUARD_S)
-            if self._lost_frames:
-                lost, self._lost_frames = self._lost_frames, 0
-                self._announce_drop("memory_full", lost)
-            oldest = self._oldest_unsafe()
-            if oldest is not None and time.monotonic() - oldest > _UNACKED_S:
-                await self._spool_waiting(keep=self._live)
-            elif self._live and self._spooled and self._acked >= self._spooled:
-                async with self._disk:
-                    if self._acked >= self._spooled:
-                        self._clear_spool()
+            if self._lost:
+                lost, self._lost = self._lost, Dropped()
+                log.error("%s: memory is full: %s", self.source, lost.payload())
+                self.event(self._gap(lost))
+            try:
+                await self._guard_once()
+            except OSError as error:
+                self._disk_trouble(str(error))
+
+    async def _guard_once(self) -> None:
+        oldest = self._oldest_unsafe()
+        if oldest is not None and time.monotonic() - oldest > _UNACKED_S:
+            await self._spool_waiting(keep=self._live)
+        elif self._live and self._spooled and self._acked >= self._spooled:
+            async with self._disk:
+                if self._acked >= self._spooled:
+                    self._clear_spool()
 
     def _oldest_unsafe(self) -> float | None:
         """When the oldest frame was made that is neither with the brain nor of a kind that needs
@@ -320,18 +363,18 @@ class Outbox:
                     dropped = await asyncio.to_thread(self._to_disk, head, fresh)
                 except OSError as error:
                     self._on_disk = before
+                    self._spooled = self._spool.last_seq
                     self._disk_trouble(str(error))
                     return
                 self._disk_trouble("")
                 self._spooled = self._spool.last_seq
-                if dropped:
-                    self._announce_drop("spool_full", dropped)
+                self._note_full(dropped)
             if not keep:
                 while self._waiting and self._waiting[0].seq <= self._spooled:
                     self._waiting_bytes -= len(self._waiting.popleft().frame)
         self._settle()
 
-    def _to_disk(self, head: list[bytes], frames: list[tuple[int, bytes]]) -> int:
+    def _to_disk(self, head: list[bytes], frames: list[tuple[int, bytes]]) -> Dropped:
         if head:
             self._spool.put_head(head)
         return self._spool.put(frames)
@@ -357,41 +400,67 @@ class Outbox:
             log.info("spool is written again")
         self._disk_error = text
 
-    def _announce_drop(self, reason: str, count: int) -> None:
-        log.error("%s: the oldest %d were dropped and the hole is marked", reason, count)
-        payload = {"reason": reason, "dropped": count}
-        now = self.wall_ns()
-        self.event(Event(time_ns=now, kind=EventKind.GAP, path=self.source, payload=payload))
+    def _note_full(self, dropped: Dropped) -> None:
+        """Say now and then that the spool is full; the brain is told before the next frames."""
+        self._full += dropped
+        if self._full and time.monotonic() - self._full_told > _TELL_S:
+            log.error("%s: the spool is full, the oldest goes: %s", self.source, self._full)
+            self._full, self._full_told = Dropped(), time.monotonic()
+
+    def _gap(self, missing: Dropped) -> Event:
+        return Event(
+            time_ns=self.wall_ns(), kind=EventKind.GAP, path=self.source, payload=missing.payload()
+        )
 
     # --- one connection ---
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
         self._unanswered = 0
+        refused: BaseException | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listen(reader))
-                group.create_task(self._pulse(writer))
-                group.create_task(self._supply(writer))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(reader))
+                tasks.create_task(self._pulse(writer))
+                tasks.create_task(self._pump(writer))
+                tasks.create_task(self._supply(writer))
+        except* RefusedError as group:
+            refused = group.exceptions[0]
         except* (OSError, asyncio.IncompleteReadError, DecodeError, SourceError) as errors:
-            log.info("hand-over to the brain is interrupted: %s", errors.exceptions[0])
+            self._say_trouble(_telling(errors.exceptions))
         finally:
             self.connected = self._live = False
             self._writer = None
+            self._unsent.clear()
             writer.close()
             while self._waiting and self._waiting[0].seq <= self._spooled:
                 self._waiting_bytes -= len(self._waiting.popleft().frame)
+        if refused is not None:
+            raise refused
+
+    def _say_trouble(self, error: BaseException) -> None:
+        """Each cause once, and again when it is still so after a minute."""
+        text = link_trouble(error, self.address, is_greeted=self.connected)
+        if self.remote is None:
+            log.debug("hand-over: %s", text)
+        elif text != self._trouble or time.monotonic() - self._trouble_told > _TELL_S:
+            self._trouble_told = time.monotonic()
+            level = logging.ERROR if isinstance(error, RefusedError) else logging.WARNING
+            log.log(level, "%s: no hand-over to the brain, data waits: %s", self.source, text)
+        self._trouble = text
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while True:
             kind, body = await handover.read_frame(reader)
             self._unanswered = 0
+            if kind is FrameType.REFUSED:
+                raise RefusedError(handover.unpack_refused(body))
             if kind is FrameType.ACK:
                 self._ack(handover.unpack_ack(body))
             elif kind is FrameType.WELCOME:
-                last = int(handover.unpack_json(body)["last_seq"])
+                welcome = handover.unpack_welcome(body)
                 if self._welcome is not None and not self._welcome.done():
-                    self._welcome.set_result(last)
+                    self._welcome.set_result(welcome)
 
     def _ack(self, seq: int) -> None:
         if self.connected:
@@ -401,110 +470,186 @@ class Outbox:
             self._news.set()
 
     async def _pulse(self, writer: asyncio.StreamWriter) -> None:
+        lost_s = handover.LOST_S if self.remote is None else self.remote.lost_s
         while True:
             await asyncio.sleep(handover.PULSE_S)
             # Counted in pulses, so that a time in which this process was held up does not count.
-            if self._unanswered * handover.PULSE_S > handover.LOST_S:
-                raise SourceError("the brain has been silent for two seconds")
+            if self._unanswered * handover.PULSE_S > lost_s:
+                raise SourceError(f"the brain has been silent for {lost_s:g} s")
             self._unanswered += 1
-            handover.send(writer, handover.frame(FrameType.PULSE))
+            self._send(writer, handover.pack_pulse(self.rejected))
 
-    async def _greet(self, writer: asyncio.StreamWriter, frame: bytes) -> int:
+    async def _greet(self, writer: asyncio.StreamWriter, frame: bytes) -> Welcome:
         self._welcome = asyncio.get_running_loop().create_future()
-        handover.send(writer, frame)
+        self._send(writer, frame)
         return await self._welcome
 
     async def _supply(self, writer: asyncio.StreamWriter) -> None:
         for old in self._spool.older():
             await self._replay_session(writer, old)
-        last = await self._greet(writer, handover.pack_hello(self._hello()))
+        welcome = await self._greet(writer, handover.pack_hello(self._hello()))
         self.connected = True
-        self._told = [0, 0]
-        self._acknowledged(last)
+        self._told = [welcome.signals, welcome.texts]
+        self._acknowledged(welcome.last_seq)
         self._say_liveness(writer)
         while await self._replay_own(writer):
             pass
         # No await between the last look at the disk and this loop: nothing can slip in between.
         for frame in self._news_since(self._told):
-            handover.send(writer, frame)
-        for waiting in self._waiting:
-            self._transmit(waiting.frame)
+            self._send(writer, frame)
+        self._unsent = deque(self._waiting)
+        self._held.set()
         self._live = True
         log.info("hand-over to the brain is live (session %d)", self.session)
 
     def _say_liveness(self, writer: asyncio.StreamWriter) -> None:
-        if self._liveness is not None:
-            handover.send(writer, handover.pack_event(self._liveness))
+        for event in self._liveness.values():
+            self._send(writer, handover.pack_event(event))
 
     async def _replay_session(self, writer: asyncio.StreamWriter, old: SpooledSession) -> None:
         head = list(old.head())
-        if not head or head[0][0] is not FrameType.HELLO:
-            old.finish()
+        if not head or head[0][0] is not FrameType.HELLO or not _is_declared(head, old):
+            log.error("%s: session %d on disk is damaged and set aside", self.source, old.session)
+            async with self._disk:
+                self._spool.set_aside(old)
             return
-        hello = handover.unpack_hello(head[0][1])
-        fresh = Hello(
-            source=self.source,
-            protocol=self.protocol,
-            session=hello.session,
-            pid=os.getpid(),
-            token=self.token,
-        )
-        self._replayed = last = await self._greet(writer, handover.pack_hello(fresh))
-        holes, count = _Holes(), 0
-        for kind, body in head[1:]:
-            if kind is FrameType.DECLARE:
-                count += len(handover.unpack_declare(body, source=self.source)[1])
-            handover.send(writer, handover.frame(kind, body))
-        if old.has_hole:
-            holes.after_gap(count)
+        hello = replace(self._hello(), session=handover.unpack_hello(head[0][1]).session)
+        welcome = await self._greet(writer, handover.pack_hello(hello))
+        self._replayed = welcome.last_seq
+        count, texts = len(_kinds(head)), _count_texts(head)
+        if welcome.signals < count or welcome.texts < texts:
+            for kind, body in head[1:]:
+                self._send(writer, handover.frame(kind, body))
         self._say_liveness(writer)
         log.info("replaying session %d from the spool", old.session)
+        marks = Marks()
+
+        def marked(kind: FrameType, body: bytes) -> bytes:
+            return marks.apply(kind, body, signals=count, now_ns=self.wall_ns())
+
         for path in old.segments():
-            end = await self._send_file(writer, path, last, holes)
-            while self._replayed < end:
-                self._news.clear()
-                await self._news.wait()
             async with self._disk:
-                self._spool.forget(path)
+                self._tell_hole(writer, old, marks, self._replayed)
+            await self._replay_file(writer, old, path, lambda: self._replayed, marked)
         old.finish()
 
     async def _replay_own(self, writer: asyncio.StreamWriter) -> bool:
         """Send the oldest spooled file of this session; False when none is left."""
         async with self._disk:
             self._spool.rotate()
-            paths = self._spool.own.segments()
+            own = self._spool.own
+            paths = own.segments()
+            self._tell_hole(writer, own, self._marks, self._acked)
             if not paths:
                 # What was on disk is with the brain; what came later is in memory.
                 if self._spooled:
                     self._clear_spool()
+                own.told()
                 return False
-        if self._spool.own.has_hole and not self._holes.open.any():
-            (self._spool.directory / f"{self._spool.own.stem}.dropped").unlink(missing_ok=True)
-            self._holes.after_gap(len(self.signals))
+            self._spool.sending = paths[0]
         for frame in self._news_since(self._told):
-            handover.send(writer, frame)
-        end = await self._send_file(writer, paths[0], self._acked, self._holes)
-        while self._acked < end:
-            self._news.clear()
-            await self._news.wait()
-        async with self._disk:
-            self._spool.forget(paths[0])
+            self._send(writer, frame)
+        await self._replay_file(writer, own, paths[0], lambda: self._acked, self._marked)
         return True
 
-    async def _send_file(
-        self, writer: asyncio.StreamWriter, path: Path, last: int, holes: _Holes
-    ) -> int:
-        """Send the frames above ``last``; the highest sequence number of the file."""
-        end = 0
-        for kind, body in await asyncio.to_thread(lambda: list(read_frames(path))):
-            if kind in (FrameType.BATCH, FrameType.CURVE):
-                seq = handover.sequence(body)
-                end = max(end, seq)
-                if seq <= last:
-                    continue
-            handover.send(writer, holes.apply(kind, body))
-            await writer.drain()
-        return end
+    def _tell_hole(
+        self, writer: asyncio.StreamWriter, session: SpooledSession, marks: Marks, behind: int
+    ) -> None:
+        if missing := session.hole():
+            marks.hole(behind)
+            self._send(writer, handover.pack_event(self._gap(missing)))
+
+    async def _replay_file(
+        self,
+        writer: asyncio.StreamWriter,
+        session: SpooledSession,
+        path: Path,
+        acknowledged: Callable[[], int],
+        marked: Callable[[FrameType, bytes], bytes],
+    ) -> None:
+        """Send what the brain has not; the file is removed when all of it is acknowledged."""
+        self._spool.sending = path
+        try:
+            frames, is_damaged = await asyncio.to_thread(read_frames, path)
+            end, last = 0, acknowledged()
+            for kind, body in frames:
+                if kind in (FrameType.BATCH, FrameType.CURVE):
+                    seq = handover.sequence(body)
+                    end = max(end, seq)
+                    if seq <= last:
+                        continue
+                self._send(writer, marked(kind, body))
+                await writer.drain()
+            while acknowledged() < end:
+                self._news.clear()
+                await self._news.wait()
+            session.told()
+            async with self._disk:
+                if is_damaged:
+                    self._spool.keep_damaged(path)
+                self._spool.forget(path)
+        finally:
+            self._spool.sending = None
+
+
+def _kinds(head: Sequence[tuple[FrameType, bytes]]) -> list[bool]:
+    """Whether each declared signal of a spooled session is a text."""
+    is_text: list[bool] = []
+    for kind, body in head[1:]:
+        if kind is FrameType.DECLARE:
+            first, signals = handover.unpack_declare(body, source="")
+            is_text[first:] = [s.kind is SignalKind.TEXT for s in signals]
+    return is_text
+
+
+def _count_texts(head: Sequence[tuple[FrameType, bytes]]) -> int:
+    known = [handover.unpack_texts(body) for kind, body in head[1:] if kind is FrameType.TEXTS]
+    return max((first + len(words) for first, words in known), default=0)
+
+
+def _is_declared(head: Sequence[tuple[FrameType, bytes]], old: SpooledSession) -> bool:
+    """Whether the head of a spooled session declares what its newest frames need.
+
+    Ids and codes only grow: what the newest frames need is what all need.
+    """
+    text, texts = np.array(_kinds(head), np.bool_), _count_texts(head)
+    for kind, body in read_frames(old.segments()[-1])[0] if old.segments() else ():
+        if kind is FrameType.BATCH:
+            rows = handover.unpack_batch(body)[2]
+            if len(rows) and int(rows.signal.max()) >= len(text):
+                return False
+            codes = rows.value[text[rows.signal]]
+            if len(codes) and float(np.nanmax(codes, initial=-1)) >= texts:
+                return False
+    return True
+
+
+def _telling(errors: Sequence[BaseException]) -> BaseException:
+    """The one of several errors that says most."""
+    return next((e for e in errors if isinstance(e, ssl.SSLError)), errors[0])
+
+
+def link_trouble(error: BaseException, address: str | Path, *, is_greeted: bool = True) -> str:
+    """Why there is no link to the brain, in words that lead on."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"{address} shows a certificate that is not the brain's of this bundle "
+            f"({error.verify_message}); check the address, or take a new bundle"
+        )
+    if isinstance(error, ssl.SSLError):
+        said = f"{error.reason or ''} {error}".upper().replace(" ", "_")
+        return next((text for word, text in _ALERTS if word in said), f"TLS: {error}")
+    if isinstance(error, asyncio.IncompleteReadError | ConnectionResetError):
+        # A reset swallows the TLS alert that would tell of an unknown authority.
+        return (
+            "the link was cut"
+            if is_greeted
+            else (
+                "the link was cut before the brain had answered; if it stays so, the brain's log "
+                "says why: it may not know who signed this bundle's certificate"
+            )
+        )
+    return str(error) or type(error).__name__
 
 
 async def ended(task: asyncio.Task[Any]) -> None:

@@ -3,15 +3,16 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from asyncua import ua
 from asyncua.client.ua_session import UaSession
 
+from workshop_brain.connect.choice import Choice
 from workshop_brain.connect.tags import kind_of, range_of, signal_path
 from workshop_brain.errors import SourceError
-from workshop_brain.model.signal import SignalDef
+from workshop_brain.model.signal import SignalDef, path_part
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,22 +37,55 @@ class Limits:
     nodes_per_browse: int = 500
     items_per_call: int = 1000
     items_per_subscription: int = 0
+    nodes_per_history_read: int = 100
+    history_points: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One variable to be monitored and the signal it becomes."""
+    """One variable to be monitored and the signal it becomes.
+
+    Attributes
+    ----------
+    browse
+        Browse names from the root on, with ``/`` between them.
+    form
+        What the data type is: ``flag``, ``integer``, ``real`` or ``text``.
+    has_states, has_range
+        The server names the states of an integer, gives a range.
+    """
 
     node_id: ua.NodeId
     signal: SignalDef
+    browse: str = ""
+    form: str = ""
+    has_states: bool = False
+    has_range: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One object: browse path from the root on, and the node of its type."""
+
+    browse: str
+    type_id: ua.NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Result of a browse; ``skipped`` counts what is no scalar of a known type, by reason."""
+    """Result of a browse; ``skipped`` counts what is no scalar of a known type, by reason.
+
+    Attributes
+    ----------
+    left_out
+        Browse paths of variables that include and exclude of the plant file leave out.
+    """
 
     items: list[Item]
     skipped: Counter[str]
+    left_out: list[str] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
+    uris: list[str] = field(default_factory=list)
 
 
 async def read_limits(session: UaSession) -> Limits:
@@ -62,6 +96,8 @@ async def read_limits(session: UaSession) -> Limits:
         "nodes_per_browse": f"{prefix}OperationLimits_MaxNodesPerBrowse",
         "items_per_call": f"{prefix}OperationLimits_MaxMonitoredItemsPerCall",
         "items_per_subscription": f"{prefix}MaxMonitoredItemsPerSubscription",
+        "nodes_per_history_read": f"{prefix}OperationLimits_MaxNodesPerHistoryReadData",
+        "history_points": f"{prefix}MaxHistoryContinuationPoints",
     }
     nodes = [ua.NodeId(getattr(ua.ObjectIds, name)) for name in names.values()]
     values = await _read(session, [(n, ua.AttributeIds.Value) for n in nodes], 4)
@@ -74,14 +110,16 @@ async def read_limits(session: UaSession) -> Limits:
 
 
 async def find(
-    session: UaSession, *, root: str, enterprise: str, source: str, limits: Limits
+    session: UaSession, *, root: str, choice: Choice, source: str, limits: Limits
 ) -> Found:
-    """Every scalar variable below ``root`` (a browse path below Objects; "" is all of it)."""
+    """Every scalar variable below ``root`` (a browse path below Objects; "" is all of it) that
+    ``choice`` takes."""
     namespaces = (await _read(session, [(ua.NodeId(2255), ua.AttributeIds.Value)], 1))[0]
     uris = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
     start = await _resolve(session, root, limits)
-    variables, properties = await _walk(session, start, limits, skip_server=not root)
-    return await _describe(session, variables, properties, uris, enterprise, source, limits)
+    variables, properties, places = await _walk(session, start, limits, skip_server=not root)
+    found = await _describe(session, variables, properties, uris, choice, source, limits)
+    return replace(found, places=places, uris=uris)
 
 
 async def _resolve(session: UaSession, root: str, limits: Limits) -> ua.NodeId:
@@ -106,13 +144,14 @@ Properties = dict[ua.NodeId, dict[str, ua.NodeId]]
 
 async def _walk(
     session: UaSession, start: ua.NodeId, limits: Limits, *, skip_server: bool
-) -> tuple[Variables, Properties]:
+) -> tuple[Variables, Properties, list[Place]]:
     seen = {start}
     if skip_server:
         seen |= {ua.NodeId(ua.ObjectIds.Server), ua.NodeId(ua.ObjectIds.Aliases)}
     frontier: Variables = [(start, ())]
     variables: Variables = []
     properties: Properties = {}
+    places: list[Place] = []
     has_property = ua.NodeId(ua.ObjectIds.HasProperty)
     for _ in range(_MOST_DEPTH):
         if not frontier:
@@ -124,14 +163,17 @@ async def _walk(
                 name, node = child.BrowseName.Name, child.NodeId
                 if child.ReferenceTypeId == has_property:
                     properties.setdefault(parent, {})[name] = node
-                elif node not in seen and name not in _NOT_SIGNALS:
+                    continue
+                if child.NodeClass == ua.NodeClass.Object and node not in seen:
+                    places.append(Place("/".join((*names, name)), child.TypeDefinition))
+                if node not in seen and name not in _NOT_SIGNALS:
                     seen.add(node)
                     entry = (node, (*names, name))
                     following.append(entry)
                     if child.NodeClass == ua.NodeClass.Variable:
                         variables.append(entry)
         frontier = following
-    return variables, properties
+    return variables, properties, places
 
 
 async def _describe(
@@ -139,7 +181,7 @@ async def _describe(
     variables: Variables,
     properties: Properties,
     uris: Sequence[str],
-    enterprise: str,
+    choice: Choice,
     source: str,
     limits: Limits,
 ) -> Found:
@@ -150,6 +192,7 @@ async def _describe(
     extra = await _extras(session, nodes, properties, limits)
     skipped: Counter[str] = Counter()
     items: list[Item] = []
+    left_out: list[str] = []
     taken: set[str] = set()
     for (node, names), rank, declared, data in zip(variables, ranks, types, values, strict=True):
         kind = _variant_type(data, declared)
@@ -159,15 +202,33 @@ async def _describe(
         if _is_array(rank, data):
             skipped["array"] += 1
             continue
-        path = signal_path(enterprise, names)
-        if path in taken:
+        path, browse = signal_path(choice.enterprise, names), "/".join(names)
+        given = extra.get(node, {})
+        own = _signal(path, path_part(names[-1]), kind, given, source, _address(node, uris))
+        signal = choice.shaped(own, browse)
+        if signal is None:
+            left_out.append(browse)
+            continue
+        if signal.path in taken:
             skipped["same path"] += 1
             continue
-        taken.add(path)
-        address = _address(node, uris)
-        signal = _signal(path, kind, extra.get(node, {}), source, address)
-        items.append(Item(node, signal))
-    return Found(items, skipped)
+        taken.add(signal.path)
+        items.append(_item(node, signal, browse, kind, given))
+    return Found(items, skipped, left_out)
+
+
+def _item(
+    node: ua.NodeId, signal: SignalDef, browse: str, kind: ua.VariantType, given: dict[str, Any]
+) -> Item:
+    form = "flag" if kind is _TYPES.Boolean else "text" if kind in _TEXTS else "real"
+    return Item(
+        node,
+        signal,
+        browse,
+        "integer" if kind in _INTEGERS else form,
+        has_states="EnumStrings" in given or "EnumValues" in given,
+        has_range="EURange" in given,
+    )
 
 
 async def _values(
@@ -192,9 +253,9 @@ async def _values(
 
 
 def _signal(
-    path: str, kind: ua.VariantType, extra: dict[str, Any], source: str, address: str
+    path: str, name: str, kind: ua.VariantType, extra: dict[str, Any], source: str, address: str
 ) -> SignalDef:
-    name = path.rsplit("/", 1)[1]
+    """The signal of a variable; ``name`` is its own, which the path may join with those above."""
     has_names = "EnumStrings" in extra or "EnumValues" in extra
     signal_kind = kind_of(
         "state" if has_names else name,
@@ -264,6 +325,12 @@ async def _extras(
     return out
 
 
+async def names(session: UaSession, nodes: Sequence[ua.NodeId], limits: Limits) -> list[str]:
+    """Browse names, without namespace; "" where the server tells none."""
+    got = await _read(session, [(node, ua.AttributeIds.BrowseName) for node in nodes], limits)
+    return [str(getattr(_value(data), "Name", "") or "") for data in got]
+
+
 async def _read(
     session: UaSession,
     wanted: Sequence[tuple[ua.NodeId, ua.AttributeIds]],
@@ -321,6 +388,7 @@ def _description(node: ua.NodeId) -> ua.BrowseDescription:
         ua.BrowseResultMask.ReferenceTypeId
         | ua.BrowseResultMask.NodeClass
         | ua.BrowseResultMask.BrowseName
+        | ua.BrowseResultMask.TypeDefinition
     )
     return description
 

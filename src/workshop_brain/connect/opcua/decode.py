@@ -8,6 +8,7 @@ asyncua trusts the lengths it reads.
 """
 
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ _LAST_TICK = _EPOCH_TICKS + (1 << 63) // 100 - 1
 # Binary encoding ids of Part 6 / the UA node set.
 _REPUBLISH_RESPONSE = 835
 _PUBLISH_RESPONSE, _DATA_CHANGE, _STATUS_CHANGE = 829, 811, 820
+_READ_RESPONSE, _HISTORY_RESPONSE, _HISTORY_DATA = 634, 667, 658
 _HEAD_FIELDS = 10
 _MIN_ROW = 5
 Int = int | np.int64
@@ -281,14 +283,24 @@ def _rows(
     where: NDArray[np.int64],
     single: NDArray[np.float32],
     single_bits: NDArray[np.uint32],
+    is_bare: bool,
 ) -> tuple[Int, Int, Int]:
-    """(state, position, rows) behind the MonitoredItems of one DataChangeNotification."""
+    """(state, position, rows) behind the MonitoredItems of one DataChangeNotification, or behind
+    bare DataValues: their handle is their row."""
     for _ in range(count):
-        if p + 5 > end or n >= len(handle):
+        if n >= len(handle):
             return _BAD, p, n
-        handle[n] = _u32(b, p)
-        mask = b[p + 4]
-        p += 5
+        if is_bare:
+            handle[n] = n
+        elif p + 4 > end:
+            return _BAD, p, n
+        else:
+            handle[n] = _u32(b, p)
+            p += 4
+        if p >= end:
+            return _BAD, p, n
+        mask = b[p]
+        p += 1
         value[n] = np.nan
         kind[n] = NULL
         where[n] = 0
@@ -490,7 +502,7 @@ def scan(
                 return _BAD, p, 0
             state, p, rows = _rows(
                 b, p + 8, behind, items, rows, head[4], head,
-                handle, value, bits, status, time_ns, kind, where, single, single_bits,
+                handle, value, bits, status, time_ns, kind, where, single, single_bits, False,
             )  # fmt: skip
             if state != _OK:
                 return state, p, 0
@@ -547,6 +559,102 @@ def decode(body: bytes) -> Notifications:
         texts=texts,
         exact=exact,
         status_change=int(head[7]) if head[7] >= 0 else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a HistoryReadResponse says of one node.
+
+    Attributes
+    ----------
+    status
+        OPC UA status code of the node's result.
+    more
+        Continuation point; empty when there is nothing more.
+    """
+
+    status: int
+    more: bytes
+    rows: Notifications
+
+
+def history(body: bytes, handles: Sequence[int]) -> list[Past]:
+    """A HistoryReadResponse body; one Past for each of ``handles``, in the order asked.
+
+    DecodeError says what does not follow the protocol.
+    """
+    b = np.frombuffer(body, np.uint8)
+    p, end = _results(b, _HISTORY_RESPONSE, len(handles)), len(body)
+    out = []
+    for handle in handles:
+        behind = int(_string_end(b, p + 4, end))
+        at, type_id = _node_id(b, behind, end)
+        if at < 0 or at >= end:
+            raise DecodeError(f"OPC UA: HistoryReadResponse of {end} bytes breaks off")
+        status, more = int(_u32(b, p)), body[p + 8 : max(behind, p + 8)]
+        p = int(_extension_end(b, behind, end))
+        if p < 0:
+            raise DecodeError(f"OPC UA: HistoryReadResponse of {end} bytes breaks off")
+        is_data = body[int(at)] == 1 and type_id == _HISTORY_DATA
+        rows = _bare(body, b, int(at) + 5, p, [handle] if is_data else [], 0)
+        out.append(Past(status, more, rows))
+    return out
+
+
+def values(body: bytes, handles: Sequence[int], now_ns: int) -> Notifications:
+    """A ReadResponse body for the values of ``handles``; DecodeError as above.
+
+    ``now_ns`` stands for the times of values that have none.
+    """
+    b = np.frombuffer(body, np.uint8)
+    p = _results(b, _READ_RESPONSE, len(handles))
+    return _bare(body, b, p - 4, len(body), handles, now_ns)
+
+
+def _results(b: NDArray[np.uint8], kind: int, count: int) -> int:
+    """Position of the first of ``count`` results of a response of a kind."""
+    head, end = np.zeros(_HEAD_FIELDS, np.int64), len(b)
+    p, type_id = _node_id(b, 0, end)
+    p = _header(b, p, end, head) if p >= 0 and type_id == kind else -1
+    if p < 0 or p + 4 > end or _i32(b, p) != count:
+        raise DecodeError(f"OPC UA: response of {end} bytes is none to {count} nodes")
+    if head[0] & 0x80000000:
+        raise DecodeError(f"OPC UA: service result 0x{head[0]:08X}")
+    return int(p) + 4
+
+
+def _bare(
+    body: bytes, b: NDArray[np.uint8], p: int, end: int, handles: Sequence[int], now_ns: int
+) -> Notifications:
+    """Columns of an array of DataValues at p; of one handle all, else one of each."""
+    count = max(int(_i32(b, p)), 0) if handles and p + 4 <= end else 0
+    if count > max(end - p - 4, 0):
+        raise DecodeError(f"OPC UA: {count} values do not fit into {end - p} bytes")
+    handle, status = np.empty(count, np.uint32), np.empty(count, np.uint32)
+    value, time_ns = np.empty(count, np.float64), np.empty(count, np.int64)
+    kind, where = np.empty(count, np.uint8), np.empty(count, np.int64)
+    single, head = np.zeros(1, np.float32), np.zeros(_HEAD_FIELDS, np.int64)
+    state, at, _ = _rows(
+        b, p + 4, end, count, 0, now_ns, head, handle, value, value.view(np.int64), status,
+        time_ns, kind, where, single, single.view(np.uint32), True,
+    )  # fmt: skip
+    if state != _OK:
+        raise DecodeError(f"OPC UA: {count} values break off near byte {at}")
+    texts, exact = _specials(body, kind, where)
+    return Notifications(
+        subscription=0,
+        sequence=0,
+        more=False,
+        publish_ns=0,
+        available=(),
+        is_keep_alive=False,
+        handle=np.resize(np.array(handles, np.uint32), count),
+        value=value,
+        status=status,
+        time_ns=time_ns,
+        texts=texts,
+        exact=exact,
     )
 
 

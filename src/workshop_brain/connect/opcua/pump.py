@@ -7,10 +7,11 @@ overflowed leaves OVERFLOW.
 """
 
 import asyncio
+import itertools
 import logging
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,17 +21,17 @@ import numpy as np
 from asyncua import ua
 from numpy.typing import NDArray
 
-from workshop_brain.connect import packml
+from workshop_brain.connect.choice import Choice
 from workshop_brain.connect.opcua import browse, decode, session
+from workshop_brain.connect.opcua.backfill import Backfill, Filled
 from workshop_brain.connect.opcua.browse import Item, Limits
+from workshop_brain.connect.opcua.columns import Columns, Holes
 from workshop_brain.connect.opcua.decode import Notifications
 from workshop_brain.connect.opcua.session import Remembered, Session
 from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.settings import OpcUaSettings
-from workshop_brain.connect.tags import STATE_CURRENT
 from workshop_brain.errors import DecodeError, SourceError
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ _KEEP_ALIVE_S = 0.7
 _BACKOFF_S = (0.1, 0.25, 0.5, 0.5, 1.0)
 _IN_FLIGHT = 4
 _MOST_PER_MESSAGE = 10_000
-_OVERFLOW = 0x480
-_GRADE = np.array([Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD], np.uint8)
+_FILL_S = 0.5
+_NOTE_EVERY = 10
 _GONE = frozenset(
     {
         ua.StatusCodes.BadSubscriptionIdInvalid,
@@ -76,19 +77,6 @@ class Subscription:
     missing: set[int] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class Columns:
-    """What the pump must know per client handle, as columns."""
-
-    items: list[Item]
-    local: NDArray[np.uint32]
-    is_text: NDArray[np.bool_]
-    is_state: NDArray[np.bool_]
-    gap: NDArray[np.bool_]
-    exact: dict[int, int] = field(default_factory=dict)
-    """Client handle to the local id of its companion text signal."""
-
-
 @dataclass(slots=True, eq=False)
 class Pump:
     """Collects one OPC UA server into an outbox until cancelled.
@@ -111,6 +99,7 @@ class Pump:
     overflows: int = 0
     reconnects: int = 0
     _columns: Columns | None = None
+    _choice: Choice = field(init=False)
     _session: Session = field(init=False)
     _left: Remembered | None = None
     _had: bool = False
@@ -120,11 +109,24 @@ class Pump:
     _last_ns: int = 0
     _is_up: bool = False
     _repairs: set[asyncio.Task[None]] = field(default_factory=set)
+    _limits: Limits = field(default_factory=Limits)
+    _backfill: Backfill = field(init=False)
+    _outcomes: list[tuple[Holes, Filled]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        given = self.settings
+        self._choice = Choice(
+            enterprise=self.enterprise,
+            include=given.include,
+            exclude=given.exclude,
+            overrides=given.override,
+        )
         self._session = Session(self.settings, self.password, self.pki_dir)
+        self._backfill = Backfill(self._session, self._filled)
         left = session.load(self.state_file)
         self._left = left if left is not None and left.url == self.settings.url else None
+        if self._left is not None:
+            self._left.last_ns = max(self._left.last_ns, session.load_last(self._last_file))
 
     async def run(self) -> None:
         """Connect, collect, reconnect; never returns by itself."""
@@ -146,6 +148,10 @@ class Pump:
             tries += 1
             self.reconnects += 1
 
+    @property
+    def _last_file(self) -> Path:
+        return self.state_file.with_suffix(".last")
+
     def on_durable(self, seq: int) -> None:
         """Everything up to outbox sequence ``seq`` is safe: acknowledge its messages."""
         while self._unsafe and self._unsafe[0][0] <= seq:
@@ -162,6 +168,7 @@ class Pump:
         token, nonce = (left.token, left.nonce) if left is not None else ("", "")
         resumed = await self._session.open(token, nonce)
         limits = await browse.read_limits(self._session.client.uaclient.session)
+        self._limits = limits
         fresh = self._columns is None
         if fresh:
             await self._discover(limits)
@@ -182,12 +189,15 @@ class Pump:
         found = await browse.find(
             self._session.client.uaclient.session,
             root=self.settings.root,
-            enterprise=self.enterprise,
+            choice=self._choice,
             source=self.settings.id,
             limits=limits,
         )
         if not found.items:
-            raise SourceError(f"{self.settings.url}: no variables below {self.settings.root!r}")
+            raise SourceError(
+                f"{self.settings.url}: no variables below {self.settings.root!r}; "
+                f"include and exclude leave {len(found.left_out)} out"
+            )
         self.skipped = found.skipped.total()
         log.info(
             "%s: %d variables, skipped %s", self.settings.id, len(found.items), dict(found.skipped)
@@ -195,33 +205,26 @@ class Pump:
         self._take_items(found.items)
 
     def _take_items(self, items: list[Item]) -> None:
-        n = len(items)
-        first = self.outbox.declare([item.signal for item in items])
-        names = [item.signal.name for item in items]
-        self._columns = Columns(
-            items=items,
-            local=np.arange(first, first + n, dtype=np.uint32),
-            is_text=np.array([i.signal.kind is SignalKind.TEXT for i in items], np.bool_),
-            is_state=np.array([name == STATE_CURRENT for name in names], np.bool_),
-            gap=np.zeros(n, np.bool_),
-        )
+        before, left = self._columns, self._left
+        self._columns = Columns.of(items, self.outbox, left.last_ns if left is not None else 0)
+        if before is not None:
+            self._columns.inherit(before)
+        self._backfill.forget()
 
     async def _discover_again(self, limits: Limits) -> None:
         """The server may have come back with other nodes: browse before subscribing anew."""
         assert self._columns is not None
-        before, gap = self._columns.items, self._columns.gap
+        before = self._columns.items
         found = await browse.find(
             self._session.client.uaclient.session,
             root=self.settings.root,
-            enterprise=self.enterprise,
+            choice=self._choice,
             source=self.settings.id,
             limits=limits,
         )
         if found.items and found.items != before:
             log.info("%s: now %d variables", self.settings.id, len(found.items))
-            known = {i.signal.path for i, open_ in zip(before, gap, strict=True) if open_}
             self._take_items(found.items)
-            self._columns.gap[:] = [i.signal.path in known for i in found.items]
 
     def _node_ids(self) -> list[str]:
         columns = self._columns
@@ -331,6 +334,7 @@ class Pump:
             nonce=nonce,
             subscriptions={s.id: s.durable for s in self.subscriptions.values()},
             nodes=self._node_ids(),
+            last_ns=self._last_ns,
         )
         try:
             session.save(self.state_file, memory)
@@ -348,6 +352,7 @@ class Pump:
                 for _ in range(in_flight):
                     group.create_task(self._publish())
                 group.create_task(self._watch())
+                group.create_task(self._fill_holes())
         except* (OSError, TimeoutError, SourceError, ua.UaError) as errors:
             chosen = [e for e in _leaves(errors) if isinstance(e, SubscriptionGoneError)]
             raise (chosen or _leaves(errors))[0] from None
@@ -381,6 +386,47 @@ class Pump:
                 raise SubscriptionGoneError(str(error)) from error
             self._took(message)
 
+    async def _fill_holes(self) -> None:
+        """Fill from the server's history what could not be had otherwise; note now and then how
+        far we are, for a life after a kill."""
+        for turn in itertools.count():
+            await asyncio.sleep(_FILL_S)
+            if turn % _NOTE_EVERY == 0:
+                with suppress(OSError):
+                    session.save_last(self._last_file, self._last_ns)
+            if self._columns is not None and not self._backfill.is_idle:
+                await asyncio.sleep(_FILL_S)  # the server's history may lag behind
+                try:
+                    await self._backfill.fill(self._columns, self._limits)
+                finally:
+                    self._tell_filled()
+
+    def _filled(self, holes: Holes, done: Filled) -> None:
+        """Hand over what the history held."""
+        if done.samples is not None:
+            self.outbox.add(done.samples, self.wall_ns())
+        self._outcomes.append((holes, replace(done, samples=None)))
+
+    def _tell_filled(self) -> None:
+        """Say what is there now and what is still missing."""
+        outcomes, self._outcomes = self._outcomes, []
+        if not outcomes:
+            return
+        left = [h for holes, done in outcomes for h in holes.handle[~done.closed].tolist()]
+        why = sum((done.why for _, done in outcomes), Counter[str]())
+        self._gap_event(
+            {
+                "reason": "history incomplete" if left else "filled from history",
+                "filled": not left,
+                "since_ns": min(int(holes.since_ns.min()) for holes, _ in outcomes),
+                "until_ns": max(int(holes.until_ns.max()) for holes, _ in outcomes),
+                "signals": len(left) or sum(len(holes) for holes, _ in outcomes),
+                "samples": sum(done.rows for _, done in outcomes),
+                "paths": self._some_paths(np.array(left, np.int64)),
+                "why": dict(why.most_common(5)),
+            }
+        )
+
     async def _watch(self) -> None:
         limit = max(SILENCE_S, 2.5 * self.settings.publishing_ms / 1000)
         slept = time.monotonic()
@@ -412,7 +458,8 @@ class Pump:
         if lost:
             fresh = [n for n in lost if n not in subscription.missing]
             subscription.missing.update(fresh)
-            self._repair(subscription, fresh)
+            if fresh:
+                self._repair(subscription, fresh)
         elif message.sequence != subscription.expected:
             if message.sequence in subscription.missing:
                 subscription.missing.discard(message.sequence)
@@ -439,7 +486,9 @@ class Pump:
         self._store(message)
 
     def _repair(self, subscription: Subscription, lost: list[int]) -> None:
-        task = asyncio.create_task(self._republish(subscription, lost))
+        assert self._columns is not None
+        since = self._columns.last_ns[subscription.handles]
+        task = asyncio.create_task(self._republish(subscription, lost, since))
         self._repairs.add(task)
         task.add_done_callback(self._repairs.discard)
 
@@ -450,7 +499,9 @@ class Pump:
         message = decode.decode(await self._session.send(request))
         return replace(message, subscription=subscription.id)
 
-    async def _republish(self, subscription: Subscription, lost: list[int]) -> None:
+    async def _republish(
+        self, subscription: Subscription, lost: list[int], since_ns: NDArray[np.int64]
+    ) -> None:
         """Ask for messages that were skipped; what the server has no more is a gap."""
         gone = []
         for number in lost:
@@ -470,109 +521,75 @@ class Pump:
         gone = [n for n in gone if n in subscription.missing]
         subscription.missing.difference_update(lost)
         if gone:
-            self._gap("messages lost", subscription.handles, {"first": gone[0], "count": len(gone)})
+            more = {"first": gone[0], "count": len(gone)}
+            self._gap("messages lost", subscription.handles, more, since_ns)
+            with suppress(OSError, TimeoutError, ua.UaError, DecodeError):
+                await self._read_now(subscription.handles)
+
+    async def _read_now(self, handles: NDArray[np.int64]) -> None:
+        """Read values whose last change may be lost: nobody would tell them again."""
+        assert self._columns is not None
+        for at in range(0, len(handles), self._limits.nodes_per_read):
+            part = handles[at : at + self._limits.nodes_per_read].tolist()
+            request = ua.ReadRequest()
+            request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+            request.Parameters.NodesToRead = [
+                ua.ReadValueId(
+                    NodeId=self._columns.items[h].node_id, AttributeId=ua.AttributeIds.Value
+                )
+                for h in part
+            ]
+            body = await self._session.send(request)
+            self._hand_over(decode.values(body, part, self.wall_ns()))
 
     # --- rows to samples ---
 
     def _store(self, message: Notifications) -> None:
-        try:
-            samples = self._samples(message)
-        except IndexError as error:
-            raise DecodeError(f"{self.settings.id}: {error}") from error
-        if samples is None or not len(samples):
+        if not len(message) or not (seq := self._hand_over(message)):
             self._acks.append((message.subscription, message.sequence))
             return
-        self._last_ns = max(self._last_ns, int(samples.time_ns.max()))
-        seq = self.outbox.add(samples, self.wall_ns())
         self._unsafe.append((seq, message.subscription, message.sequence))
 
-    def _samples(self, message: Notifications) -> Samples | None:
-        columns = self._columns
-        assert columns is not None
-        handle = message.handle.astype(np.int64)
-        value, time_ns = message.value, message.time_ns
-        quality = _GRADE[message.status >> np.uint32(30)]
-        overflow = (message.status & np.uint32(_OVERFLOW)) == _OVERFLOW
-        known = handle < len(columns.items)
-        if not known.all():
-            log.warning("%s: %d values with unknown handles", self.settings.id, (~known).sum())
-            kept = np.flatnonzero(known)
-            message = _selected(message, kept)
-            return self._samples(message)
-        state = columns.is_state[handle]
-        if state.any():
-            mapped, listed = packml.unit_states(value[state])
-            value = value.copy()
-            value[state] = mapped
-            quality[state] |= np.where(listed, 0, int(Quality.BAD)).astype(np.uint8)
-        value = self._with_texts(columns, message, handle, value)
-        quality = np.where(np.isnan(value), quality | np.uint8(Quality.BAD), quality)
-        if overflow.any():
-            self._overflowed(handle[overflow], columns)
-            quality[overflow] |= np.uint8(Quality.OVERFLOW | Quality.GAP_BEFORE)
-        quality = _with_gaps(columns, handle, quality)
-        samples = Samples(columns.local[handle], time_ns, value, quality)
-        return self._with_exact(columns, message, handle, samples) if message.exact else samples
-
-    def _with_texts(
-        self,
-        columns: Columns,
-        message: Notifications,
-        handle: NDArray[np.int64],
-        value: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        text = columns.is_text[handle]
-        if not text.any():
-            return value
-        value = value.copy()
-        written = {row: words for row, words in message.texts}
-        for row in np.flatnonzero(text).tolist():
-            words = written.get(row)
-            if words is None and not math.isnan(value[row]):
-                words = format(value[row], ".17g")
-            value[row] = float("nan") if words is None else self.outbox.text(words)
-        return value
-
-    def _with_exact(
-        self,
-        columns: Columns,
-        message: Notifications,
-        handle: NDArray[np.int64],
-        samples: Samples,
-    ) -> Samples:
-        """Add a text sample with all digits for each integer beyond 2**53."""
-        rows, ids, codes = [], [], []
-        for row, number in message.exact:
-            which = int(handle[row])
-            if columns.is_text[which]:
-                continue
-            if which not in columns.exact:
-                signal = columns.items[which].signal
-                columns.exact[which] = self.outbox.declare([_companion(signal)])
-            rows.append(row)
-            ids.append(columns.exact[which])
-            codes.append(self.outbox.text(str(number)))
-        return Samples(
-            np.concatenate([samples.signal, np.array(ids, np.uint32)]),
-            np.concatenate([samples.time_ns, samples.time_ns[rows]]),
-            np.concatenate([samples.value, np.array(codes, np.float64)]),
-            np.concatenate([samples.quality, samples.quality[rows]]),
-        )
+    def _hand_over(self, message: Notifications) -> int:
+        """Give rows to the outbox; its sequence number, 0 when there was nothing."""
+        assert self._columns is not None
+        try:
+            taken = self._columns.take(message)
+        except IndexError as error:
+            raise DecodeError(f"{self.settings.id}: {error}") from error
+        if not len(taken.samples):
+            return 0
+        if len(taken.overflowed):
+            self._overflowed(taken.overflowed)
+        self._backfill.add(taken.holes)
+        self._last_ns = max(self._last_ns, int(taken.samples.time_ns.max()))
+        return self.outbox.add(taken.samples, self.wall_ns())
 
     # --- gaps and liveness ---
 
-    def _overflowed(self, handles: NDArray[np.int64], columns: Columns) -> None:
+    def _overflowed(self, handles: NDArray[np.int64]) -> None:
         self.overflows += len(handles)
-        paths = [columns.items[h].signal.path for h in handles[:5].tolist()]
-        payload = {"reason": "server queue overflow", "signals": len(handles), "paths": paths}
-        self._gap_event(payload)
+        self._gap_event(
+            {
+                "reason": "server queue overflow",
+                "signals": len(handles),
+                "paths": self._some_paths(handles),
+            }
+        )
+
+    def _some_paths(self, handles: NDArray[np.int64]) -> list[str]:
+        assert self._columns is not None
+        return [self._columns.items[h].signal.path for h in handles[:5].tolist()]
 
     def _gap(
-        self, reason: str, handles: NDArray[np.int64] | None, more: dict[str, int] | None = None
+        self,
+        reason: str,
+        handles: NDArray[np.int64] | None,
+        more: dict[str, int] | None = None,
+        since_ns: NDArray[np.int64] | None = None,
     ) -> None:
-        columns = self._columns
-        if columns is not None:
-            columns.gap[slice(None) if handles is None else handles] = True
+        if self._columns is not None:
+            self._columns.open_holes(handles, since_ns)
         self._gap_event({"reason": reason, "since_ns": self._last_ns, **(more or {})})
 
     def _gap_event(self, payload: dict[str, object]) -> None:
@@ -621,37 +638,6 @@ def _answer(kind: type, body: bytes):  # type: ignore[no-untyped-def]
     response = struct_from_binary(kind, Buffer(body))
     response.ResponseHeader.ServiceResult.check()
     return response
-
-
-def _companion(signal: SignalDef) -> SignalDef:
-    return replace(
-        signal, path=f"{signal.path}_exact", kind=SignalKind.TEXT, unit="", low=0.0, high=1.0
-    )
-
-
-def _with_gaps(
-    columns: Columns, handle: NDArray[np.int64], quality: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
-    if not columns.gap.any():
-        return quality
-    ids, first = np.unique(handle, return_index=True)
-    rows = first[columns.gap[ids]]
-    quality[rows] |= np.uint8(Quality.GAP_BEFORE)
-    columns.gap[ids] = False
-    return quality
-
-
-def _selected(message: Notifications, rows: NDArray[np.int64]) -> Notifications:
-    place = {int(row): at for at, row in enumerate(rows)}
-    return replace(
-        message,
-        handle=message.handle[rows],
-        value=message.value[rows],
-        status=message.status[rows],
-        time_ns=message.time_ns[rows],
-        texts=[(place[row], text) for row, text in message.texts if row in place],
-        exact=[(place[row], number) for row, number in message.exact if row in place],
-    )
 
 
 def _after(sequence: int) -> int:

@@ -8,7 +8,6 @@ The session's token is kept on disk, so that a collector that was killed resumes
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import orjson
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
 
+from workshop_brain.connect.opcua import pki
 from workshop_brain.connect.settings import OpcUaSettings
 from workshop_brain.errors import SourceError
 
@@ -39,6 +39,8 @@ class Remembered:
         Subscription id to the last sequence number known to be durable (0: none).
     nodes
         NodeIds in the order of the client handles.
+    last_ns
+        Newest source time handed over, 0 when not known.
     """
 
     url: str = ""
@@ -47,6 +49,7 @@ class Remembered:
     saved_at: float = 0.0
     subscriptions: dict[int, int] = field(default_factory=dict)
     nodes: list[str] = field(default_factory=list)
+    last_ns: int = 0
 
 
 def load(path: Path) -> Remembered | None:
@@ -60,6 +63,7 @@ def load(path: Path) -> Remembered | None:
             saved_at=float(content["saved_at"]),
             subscriptions={int(k): int(v) for k, v in content["subscriptions"].items()},
             nodes=[str(n) for n in content["nodes"]],
+            last_ns=int(content.get("last_ns", 0)),
         )
     except (OSError, KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -75,11 +79,27 @@ def save(path: Path, remembered: Remembered) -> None:
         "saved_at": remembered.saved_at,
         "subscriptions": {str(k): v for k, v in remembered.subscriptions.items()},
         "nodes": remembered.nodes,
+        "last_ns": remembered.last_ns,
     }
     pending = path.with_suffix(".new")
     handle = os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "wb") as out:
         out.write(orjson.dumps(content))
+    pending.replace(path)
+
+
+def load_last(path: Path) -> int:
+    """The newest source time that an earlier life noted, ns; 0 when there is none."""
+    try:
+        return int(path.read_text("ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def save_last(path: Path, last_ns: int) -> None:
+    """Note the newest source time atomically."""
+    pending = path.with_suffix(".last-new")
+    pending.write_text(str(last_ns), "ascii")
     pending.replace(path)
 
 
@@ -103,7 +123,7 @@ class Session:
     def __post_init__(self) -> None:
         client = Client(self.settings.url, timeout=TIMEOUT_S)
         client.name = client.description = "Workshop Brain"
-        client.application_uri = f"urn:{socket.gethostname()}:workshop-brain:collector"
+        client.application_uri = pki.application_uri()
         client.product_uri = "urn:workshop-brain"
         client.session_timeout = 1000 * (2 * self.settings.queue_s + 60)
         if self.settings.user:
@@ -117,6 +137,14 @@ class Session:
         OSError, TimeoutError or ua.UaError when the server cannot be reached or refuses.
         """
         await self.drop()
+        try:
+            return await self._open(token, nonce)
+        except BaseException:
+            # The server may show another certificate now: look again the next time.
+            self._secured = False
+            raise
+
+    async def _open(self, token: str, nonce: str) -> bool:
         if self.settings.security != "none" and not self._secured:
             await self._secure()
             self._secured = True
@@ -133,23 +161,47 @@ class Session:
             resumed = await self._reactivate()
         if not resumed:
             session.reset_authentication_token()
+            if self.settings.security == "none":
+                # Nobody asked for a certificate; a server may make a new one at every start.
+                client.security_policy.peer_certificate = None
             await client.create_session()
+            if self.settings.user and not client.security_policy.peer_certificate:
+                await self._read_policies()
             await self._activate()
         self._renewal = asyncio.create_task(self._renew(), name="opcua-renew")
         return resumed
 
     async def _reactivate(self) -> bool:
-        self.client.uaclient.session.rebind_authentication_token()
+        client = self.client
+        client.uaclient.session.rebind_authentication_token()
         try:
+            if not client._policy_ids:
+                await self._read_policies()
             await self._activate()
-        except ua.UaStatusCodeError as error:
+        except ua.UaError as error:
             log.info("the server no longer holds the session: %s", error)
             return False
         return True
 
+    async def _read_policies(self) -> None:
+        """What asyncua learns when it creates a session, for one that an earlier life created or
+        a server that shows its certificate only with the endpoints."""
+        client = self.client
+        endpoints, policy = await client.get_endpoints(), client.security_policy
+        own = Client.find_endpoint(endpoints, policy.Mode, policy.URI)
+        client._policy_ids = own.UserIdentityTokens
+        if not policy.peer_certificate:
+            # The password is encrypted for it also where the channel is not.
+            shown = [e.ServerCertificate for e in (own, *endpoints) if e.ServerCertificate]
+            policy.peer_certificate = pki.leaf(bytes(shown[0])) if shown else None
+
     async def _activate(self) -> None:
         user = self.settings.user or None
-        await self.client.activate_session(username=user, password=self.password or None)
+        await self.client.activate_session(
+            username=user,
+            password=self.password or None,
+            certificate=self.client.user_certificate,
+        )
 
     async def _renew(self) -> None:
         """Renew the channel's security token before it expires."""
@@ -215,24 +267,43 @@ class Session:
     # --- security ---
 
     async def _secure(self) -> None:
-        """Own certificate, the server's pinned at the first connection."""
+        """Own certificate, and the server's when it is trusted."""
         name, _, mode_name = self.settings.security.partition(",")
+        plain = security_policies.SecurityPolicyNone()
+        self.client.security_policy = self.client.uaclient.security_policy = plain
         endpoints = await self.client.connect_and_get_server_endpoints()
         policy, mode, endpoint = _choose(endpoints, name, mode_name, self.settings.url)
-        pinned = self.pki_dir / "trusted" / f"{self.settings.id}.der"
-        pinned.parent.mkdir(parents=True, exist_ok=True)
-        offered = bytes(endpoint.ServerCertificate)
-        if not pinned.exists():
-            pinned.write_bytes(offered)
-            log.warning("%s: the server's certificate is now trusted: %s", self.settings.id, pinned)
-        elif pinned.read_bytes() != offered:
+        offered = pki.leaf(bytes(endpoint.ServerCertificate or b""))
+        await asyncio.to_thread(
+            pki.check, self.pki_dir, self.settings.id, self.settings.url, offered,
+            trust_first_use=self.settings.trust_first_use,
+        )  # fmt: skip
+        key, certificate = await asyncio.to_thread(
+            pki.own_pair, self.pki_dir, self.client.application_uri
+        )
+        await self.client.set_security(policy, str(certificate), str(key), None, offered, mode)
+        if self.settings.user_cert:
+            await self._load_user()
+
+    async def _load_user(self) -> None:
+        """The certificate that we sign in with; the password is its key's."""
+        certificate = self.pki_dir / self.settings.user_cert
+        key = self.pki_dir / self.settings.user_key
+        try:
+            given = await asyncio.to_thread(certificate.read_bytes)
+            await self.client.load_client_certificate(given, _form(given))
+            given = await asyncio.to_thread(key.read_bytes)
+            await self.client.load_private_key(given, self.password or None, _form(given))
+        except (OSError, TypeError, ValueError) as error:
             raise SourceError(
-                f"{self.settings.id}: {self.settings.url} shows another certificate than the "
-                f"trusted one; if that is right, remove {pinned} and connect again"
-            )
-        key, certificate = self.pki_dir / "own" / "key.pem", self.pki_dir / "own" / "cert.der"
-        await self.client.setup_self_signed_certificate(key, certificate)
-        await self.client.set_security(policy, certificate, key, None, pinned, mode)
+                f"{self.settings.id}: user_cert {certificate} and user_key {key} cannot be read "
+                f"({error}); they must be a certificate and its RSA key, PEM or DER, and "
+                "password_env names the key's password when it has one"
+            ) from error
+
+
+def _form(content: bytes) -> str:
+    return "pem" if b"-----BEGIN" in content else "der"
 
 
 def _choose(

@@ -11,46 +11,28 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import gmqtt
 import orjson
-from gmqtt.mqtt.constants import MQTTv311
 
+from workshop_brain.connect.choice import Choice
+from workshop_brain.connect.mqtt import link
 from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.settings import SparkplugSettings
 from workshop_brain.connect.sparkplug.host import NAMESPACE, Host
-from workshop_brain.errors import ConfigError, SourceError
+from workshop_brain.errors import SourceError
 from workshop_brain.model.event import Event, EventKind
 
 log = logging.getLogger(__name__)
-_QUIET = logging.getLogger(f"{__name__}.mqtt")
-_QUIET.setLevel(logging.CRITICAL)
 
-_CONNECT_S = 5.0
 _TOLD_KEEPALIVE_S = 4
 _OWN_KEEPALIVE_S = 1
 """How often the line is probed: two silent seconds and it is given up."""
-_NO_OWN_RECONNECT = -2
+_LOOK_S = 0.1
+"""How often edge nodes that have fallen silent are looked for."""
 _BACKOFF_S = (0.1, 0.25, 0.5, 0.5, 1.0)
-
-
-def broker_address(url: str) -> tuple[str, int, bool]:
-    """(host, port, TLS) of ``mqtt://host:port`` or ``mqtts://host:port``.
-
-    >>> broker_address("mqtt://127.0.0.1")
-    ('127.0.0.1', 1883, False)
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("mqtt", "mqtts", "tcp", "ssl") or not parts.hostname:
-        raise ConfigError(f"source url {url!r}: must be mqtt://host:port or mqtts://host:port")
-    tls = parts.scheme in ("mqtts", "ssl")
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"source url {url!r}: {error}") from error
-    return parts.hostname, port or (8883 if tls else 1883), tls
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +43,7 @@ class SparkplugClient:
     enterprise: str
     outbox: Outbox
     password: str = ""
+    pki_dir: Path = Path("pki")
     wall_ns: Callable[[], int] = time.time_ns
     host: Host = field(init=False)
     reconnects: int = 0
@@ -70,7 +53,14 @@ class SparkplugClient:
     _is_up: bool = False
 
     def __post_init__(self) -> None:
-        self.host = Host(self.settings.id, self.enterprise, self.outbox, self._send)
+        given = self.settings
+        choice = Choice(
+            enterprise=self.enterprise,
+            include=given.include,
+            exclude=given.exclude,
+            overrides=given.override,
+        )
+        self.host = Host(given.id, self.enterprise, self.outbox, self._send, choice)
 
     async def run(self) -> None:
         """Connect, listen, reconnect; on cancellation the host goes offline properly."""
@@ -80,9 +70,9 @@ class SparkplugClient:
                 try:
                     await self._connect()
                     tries = 0
-                    await self._lost.wait()
+                    await self._listen()
                     log.warning("%s: broker %s is lost", self.settings.id, self.settings.url)
-                except (OSError, TimeoutError, gmqtt.MQTTConnectError, SourceError) as error:
+                except (OSError, TimeoutError, SourceError) as error:
                     level = logging.INFO if tries else logging.WARNING
                     log.log(level, "%s: %s: %s", self.settings.id, self.settings.url,
                             str(error) or type(error).__name__)  # fmt: skip
@@ -106,34 +96,40 @@ class SparkplugClient:
                 await client.disconnect()
 
     async def _connect(self) -> None:
-        address, port, tls = broker_address(self.settings.url)
         self._stamp = max(self.wall_ns() // 1_000_000, self._stamp + 1)
         will = gmqtt.Message(self._state_topic, self._state(False), qos=1, retain=True)
         client = gmqtt.Client(
             f"{self.settings.host_id}-{self.settings.id}",
             clean_session=True,
             will_message=will,
-            logger=_QUIET,
+            logger=link.QUIET,
         )
-        client.set_config({"reconnect_retries": _NO_OWN_RECONNECT})
-        if self.settings.user:
-            client.set_auth_credentials(self.settings.user, self.password)
+        client.set_config({"reconnect_retries": link.NO_OWN_RECONNECT})
         client.on_message = self._message
         client.on_disconnect = self._disconnected
         self._lost.clear()
         self._client = client
-        async with asyncio.timeout(_CONNECT_S):
-            await client.connect(
-                address, port, ssl=tls, keepalive=_TOLD_KEEPALIVE_S, version=MQTTv311
-            )
-        client._connection.keepalive = _OWN_KEEPALIVE_S
+        await link.connect(
+            client, self.settings, password=self.password, folder=self.pki_dir, lost=self._lost,
+            told_keepalive_s=_TOLD_KEEPALIVE_S, own_keepalive_s=_OWN_KEEPALIVE_S,
+        )  # fmt: skip
         client.subscribe(self._state_topic, qos=1)
         for group in self.settings.groups:
             client.subscribe(f"{NAMESPACE}/{group}/#", qos=1)
         client.publish(self._state_topic, self._state(True), qos=1, retain=True)
         self._is_up = True
+        self.host.connected(self.wall_ns())
         self._liveness(EventKind.SOURCE_UP)
         log.info("%s: connected to %s", self.settings.id, self.settings.url)
+
+    async def _listen(self) -> None:
+        """Until the broker is lost: look for silent edge nodes."""
+        while not self._lost.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), _LOOK_S)
+            if not self._lost.is_set():
+                self.host.watch(self.wall_ns())
+            self.outbox.rejected = self.host.rejected
 
     @property
     def _state_topic(self) -> str:
@@ -149,7 +145,11 @@ class SparkplugClient:
             if topic == self._state_topic:
                 self._own_state(payload)
         else:
-            self.host.message(topic, payload, self.wall_ns())
+            now_ns = self.wall_ns()
+            try:
+                self.host.message(topic, payload, now_ns)
+            except Exception as error:  # noqa: BLE001 - the edge: other messages must be read
+                self.host.reject(topic, error, now_ns)
         return 0
 
     def _own_state(self, payload: bytes) -> None:
@@ -186,7 +186,4 @@ class SparkplugClient:
     async def _drop(self) -> None:
         """Close the socket without a DISCONNECT: the will may speak for us."""
         client, self._client = self._client, None
-        connection = client._connection if client is not None else None
-        if connection is not None:
-            connection._transport.abort()
-            await asyncio.sleep(0)
+        await link.drop(client)

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.connect import packml, tags
+from workshop_brain.connect.choice import Choice
 from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.sparkplug import wire
+from workshop_brain.connect.sparkplug.pace import Pace
 from workshop_brain.connect.sparkplug.wire import AliasTable, Data, DataType, Metric
 from workshop_brain.errors import DecodeError
 from workshop_brain.model.curve import Curve
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "spBv1.0"
 REBIRTH_EVERY_NS = 2 * NS_PER_S
+_HELD_UP_NS = NS_PER_S // 2
+_LOG_EVERY_NS = 10 * NS_PER_S
 _CURVES_KNOWN = 8192
 _INTEGER_TYPES = frozenset(DataType(n) for n in range(1, 9))
 
@@ -48,11 +52,21 @@ class EdgeNode:
     ----------
     seq
         Sequence number of the last message, -1 before the first birth.
+    answers
+        Whether a birth has ever followed a request for one.
+    probed_ns
+        When its silence was last answered by a request for its births.
     """
 
     group: str
     id: str
     is_born: bool = False
+    is_dead: bool = False
+    is_silent: bool = False
+    is_asked: bool = False
+    answers: bool = False
+    probed_ns: int = 0
+    pace: Pace = field(default_factory=Pace)
     bd_seq: int = -1
     seq: int = -1
     last_ns: int = 0
@@ -64,11 +78,22 @@ class EdgeNode:
     curves: dict[int, tuple[str, str]] = field(default_factory=dict)
     """Alias to (station path, program) of DataSet metrics."""
     alive: set[str] = field(default_factory=set)
+    leaves_out: bool = False
+    """Whether the plant file leaves some of its metrics out."""
 
     @property
     def name(self) -> str:
         """``group/node``."""
         return f"{self.group}/{self.id}"
+
+    def lines(self) -> list[str]:
+        """Lines (work centers) that its signals speak of."""
+        known = (row.signal.path for row in self.rows if row.signal is not _NO_SIGNAL)
+        return sorted({path.split("/")[3] for path in known})
+
+    def locals(self) -> list[int]:
+        """Local ids of its signals; tables and what is left out have none."""
+        return [row.local for row in self.rows if row.signal is not _NO_SIGNAL]
 
 
 @dataclass(slots=True, eq=False)
@@ -79,12 +104,15 @@ class Host:
     ----------
     send
         ``(topic, payload)``: publish a command.
+    choice
+        Which metrics are taken; None takes all as the births tell.
     """
 
     source: str
     enterprise: str
     outbox: Outbox
     send: Callable[[str, bytes], None]
+    choice: Choice | None = None
     nodes: dict[tuple[str, str], EdgeNode] = field(default_factory=dict)
     gaps: int = 0
     rejected: int = 0
@@ -96,6 +124,9 @@ class Host:
     _is_state: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     _any_gap: bool = False
     _curves_seen: OrderedDict[tuple[str, str, int, int], None] = field(default_factory=OrderedDict)
+    _watched_ns: int = 0
+    _logged_ns: int = -(1 << 62)
+    _unlogged: int = 0
 
     def message(self, topic: str, payload: bytes, now_ns: int) -> None:
         """Take one message; what is malformed is counted and logged, never raised."""
@@ -108,6 +139,8 @@ class Host:
         if node is None:
             node = self.nodes[group, node_id] = EdgeNode(group, node_id)
         try:
+            if kind in _SPOKEN:
+                self._heard(node, kind, now_ns)
             if kind in ("DDATA", "NDATA"):
                 self._data(node, device, payload, now_ns)
             elif kind == "NBIRTH":
@@ -119,16 +152,82 @@ class Host:
             elif kind == "DDEATH":
                 self._device_death(node, device, payload, now_ns)
         except DecodeError as error:
-            self.rejected += 1
-            log.warning("%s: %s: %s", self.source, topic, error)
+            self.reject(topic, error, now_ns)
             if kind != "NDEATH":
                 self._rebirth(node, "unreadable message", now_ns)
+
+    def reject(self, topic: str, error: Exception, now_ns: int) -> None:
+        """Count a message that could not be taken; one in ten seconds is logged."""
+        self.rejected += 1
+        if 0 <= now_ns - self._logged_ns < _LOG_EVERY_NS:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more since the last such line)" if self._unlogged else ""
+        self._logged_ns, self._unlogged = now_ns, 0
+        if isinstance(error, DecodeError):
+            log.warning("%s: %s: %s%s", self.source, topic, error, more)
+        else:
+            log.error(
+                "%s: %s: message is left out: %r%s", self.source, topic, error, more,
+                exc_info=error,
+            )  # fmt: skip
+
+    def connected(self, now_ns: int) -> None:
+        """The broker is there: from now on silence counts."""
+        self._watched_ns = now_ns
+        for node in self.nodes.values():
+            node.pace.rest(now_ns)
+
+    # --- silence ---
+
+    def watch(self, now_ns: int) -> None:
+        """Look for nodes that are silent for longer than is usual; ten times a second.
+
+        Half way to the limit a node is asked for its births: one that has nothing to say answers.
+        When this process itself was held up, nobody's silence counts.
+        """
+        if not 0 <= now_ns - self._watched_ns < _HELD_UP_NS:
+            self.connected(now_ns)
+            return
+        self._watched_ns = now_ns
+        for node in self.nodes.values():
+            limit_ns = node.pace.limit_ns()
+            if limit_ns is None or node.is_dead or node.is_silent or not node.rows:
+                continue
+            silent_ns = now_ns - node.pace.heard_ns
+            if silent_ns >= limit_ns and node.probed_ns > node.pace.heard_ns:
+                self._silent(node, silent_ns, now_ns)
+            elif 2 * silent_ns >= limit_ns and node.probed_ns <= node.pace.heard_ns:
+                node.probed_ns = now_ns
+                self._ask(node, f"silent for {silent_ns / NS_PER_S:.1f} s", now_ns)
+
+    def _silent(self, node: EdgeNode, silent_ns: int, now_ns: int) -> None:
+        node.is_silent = True
+        silent_s = round(silent_ns / NS_PER_S, 1)
+        log.warning("%s: edge node %s is silent for %.1f s", self.source, node.name, silent_s)
+        self._event(node, EventKind.DEATH, "", -1, now_ns, silent_s=silent_s)
+
+    def _heard(self, node: EdgeNode, kind: str, now_ns: int) -> None:
+        """Note that a node spoke; one that was taken for silent is back.
+
+        The silence of a node that answers requests is not learned, for it would have answered;
+        that of another stretches the limit, so that it is not called silent again and again.
+        """
+        longest_ns = None
+        if node.is_silent:
+            longest_ns = node.pace.usual_ns() if node.answers else node.pace.limit_ns()
+            if node.is_born and kind != "NBIRTH":  # a birth speaks for itself
+                node.is_silent = False
+                silent_s = round((now_ns - node.pace.heard_ns) / NS_PER_S, 1)
+                log.info("%s: edge node %s speaks again", self.source, node.name)
+                self._event(node, EventKind.BIRTH, "", -1, now_ns, silent_s=silent_s)
+        node.pace.heard(now_ns, longest_ns=longest_ns)
 
     def disconnected(self) -> None:
         """The broker is away: what comes next may have a hole before it."""
         for node in self.nodes.values():
             if node.is_born:
-                self._mark_gap([row.local for row in node.rows])
+                self._mark_gap(node.locals())
             node.is_born = False
             node.seq = -1
 
@@ -139,11 +238,13 @@ class Host:
         bd_seq = [m.value for m in birth.metrics if m.name == "bdSeq"]
         node.bd_seq = int(bd_seq[0]) if bd_seq and isinstance(bd_seq[0], int) else -1
         node.rows, node.by_alias, node.by_name = [], {}, {}
-        node.curves, node.alive = {}, set()
+        node.curves, node.alive, node.leaves_out = {}, set(), False
         node.table = AliasTable()
         node.seq = birth.seq if birth.seq >= 0 else 0
         node.is_born = True
-        self._event(node, EventKind.BIRTH, node.name, birth.time_ms, now_ns)
+        node.is_dead = node.is_silent = False
+        node.answers, node.is_asked = node.answers or node.is_asked, False
+        self._event(node, EventKind.BIRTH, "", birth.time_ms, now_ns)
         self._born(node, "", birth, now_ns)
 
     def _device_birth(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
@@ -161,7 +262,9 @@ class Host:
         placed: list[tuple[Metric, SignalDef]] = []
         for metric in known:
             signal = self._signal(node, device, metric)
-            if signal is None:
+            if signal is _NO_SIGNAL:
+                self._leave_out(node, device, metric)
+            if signal is None or signal is _NO_SIGNAL:
                 continue
             placed.append((metric, signal))
             if signal.path not in self._declared:
@@ -178,8 +281,9 @@ class Host:
         for metric, signal in placed:
             self._place(node, device, metric, signal)
         for metric in birth.metrics:
-            if metric.datatype == DataType.DATASET and metric.alias >= 0:
-                node.curves[metric.alias] = self._curve_place(node, device, metric)
+            if metric.datatype == DataType.DATASET and 0 <= metric.alias < wire.MOST_ALIASES:
+                if place := self._curve_place(node, device, metric):
+                    node.curves[metric.alias] = place
                 node.by_alias[metric.alias] = len(node.rows)
                 node.rows.append(_Row(0, _NO_SIGNAL, metric.datatype, device))
         node.table = _table(node)
@@ -202,7 +306,7 @@ class Host:
         quality = np.zeros(n, np.uint8)
         quality[np.isnan(value)] = Quality.BAD
         quality[[m.historical for m, _ in placed]] |= np.uint8(Quality.HISTORICAL)
-        time_ns = np.array([max(s, 0) * NS_PER_MS for s in stamps], np.int64)
+        time_ns = np.array([_instant_ns(s, now_ns) for s in stamps], np.int64)
         self._hand_over(node, Samples(local, time_ns, value, quality), now_ns)
 
     def _birth_value(self, metric: Metric, signal: SignalDef) -> float:
@@ -212,6 +316,7 @@ class Host:
         return float(value) if isinstance(value, (int, float)) else float("nan")
 
     def _signal(self, node: EdgeNode, device: str, metric: Metric) -> SignalDef | None:
+        """The signal of a metric; None when its name cannot be one, _NO_SIGNAL when left out."""
         given = metric.properties
         path = self._path(node, device, metric)
         name = path.rsplit("/", 1)[1]
@@ -229,7 +334,7 @@ class Host:
         low, high = tags.range_of(name, kind, _float(given, "engLow"), _float(given, "engHigh"))
         address = f"{node.group}/{node.id}/{device}/{metric.name}"
         try:
-            return SignalDef(
+            signal = SignalDef(
                 path=path,
                 kind=kind,
                 unit=str(given.get("engUnit") or ""),
@@ -238,9 +343,15 @@ class Host:
                 source=self.source,
                 address=address,
             )
+            return self._shaped(signal, _browse(node, device, metric))
         except ValueError as error:
             log.warning("%s: %s is left out: %s", self.source, address, error)
             return None
+
+    def _shaped(self, signal: SignalDef, browse: str) -> SignalDef:
+        if self.choice is None:
+            return signal
+        return self.choice.shaped(signal, browse) or _NO_SIGNAL
 
     def _path(self, node: EdgeNode, device: str, metric: Metric) -> str:
         parts = [p for p in str(metric.properties.get("path") or "").split("/") if p]
@@ -250,15 +361,25 @@ class Host:
             parts = [*parts, *metric.name.split("/")]
         return tags.signal_path(self.enterprise, parts)
 
-    def _curve_place(self, node: EdgeNode, device: str, metric: Metric) -> tuple[str, str]:
-        path = self._path(node, device, metric)
-        return path.rsplit("/", 1)[0], str(metric.properties.get("program") or "")
+    def _curve_place(self, node: EdgeNode, device: str, metric: Metric) -> tuple[str, str] | None:
+        own = SignalDef(path=self._path(node, device, metric), kind=SignalKind.GAUGE)
+        signal = self._shaped(own, _browse(node, device, metric))
+        if signal is _NO_SIGNAL:
+            return None
+        return signal.unit_path, str(metric.properties.get("program") or "")
 
     def _place(self, node: EdgeNode, device: str, metric: Metric, signal: SignalDef) -> None:
-        row = _Row(self._declared[signal.path], signal, metric.datatype, device)
+        self._put(node, metric, _Row(self._declared[signal.path], signal, metric.datatype, device))
+
+    def _leave_out(self, node: EdgeNode, device: str, metric: Metric) -> None:
+        """Its alias stays known, so that its values are dropped and ask for no rebirth."""
+        node.leaves_out = True
+        self._put(node, metric, _Row(_LEFT_OUT, _NO_SIGNAL, metric.datatype, device))
+
+    def _put(self, node: EdgeNode, metric: Metric, row: _Row) -> None:
         if 0 <= metric.alias < wire.MOST_ALIASES:
             node.by_alias[metric.alias] = len(node.rows)
-        node.by_name[device, metric.name] = len(node.rows)
+        node.by_name[row.device, metric.name] = len(node.rows)
         node.rows.append(row)
 
     def _grow(self) -> None:
@@ -285,6 +406,8 @@ class Host:
         samples = Samples(data.signal, data.time_ns, data.value, data.quality)
         if len(data.special):
             samples = self._specials(node, device, payload, data, samples, now_ns)
+        if node.leaves_out:
+            samples = _without_left_out(samples)
         if len(samples):
             self._hand_over(node, samples, now_ns)
 
@@ -299,6 +422,8 @@ class Host:
     ) -> Samples:
         extra: list[tuple[int, int, float, int]] = []
         for kind, row, at, size, alias, _, flags, number in data.special.tolist():
+            if row >= 0 and samples.signal[row] == _LEFT_OUT:
+                continue
             if kind == wire.TEXT:
                 text = payload[at : at + size].decode("utf-8", "replace")
                 if self._is_text[samples.signal[row]]:
@@ -354,6 +479,8 @@ class Host:
             self.rejected += 1
             return None
         row = node.rows[at]
+        if row.local == _LEFT_OUT:
+            return None
         if not metric.datatype:
             metric.datatype = row.datatype
         stamp = metric.time_ms if metric.time_ms >= 0 else data.time_ms
@@ -361,7 +488,7 @@ class Host:
         quality = Quality.BAD if np.isnan(value) else Quality.GOOD
         if metric.historical:
             quality |= Quality.HISTORICAL
-        return row.local, max(stamp, 0) * NS_PER_MS, value, int(quality)
+        return row.local, _instant_ns(stamp, 0), value, int(quality)
 
     def _curve(self, node: EdgeNode, metric: Metric, payload_ms: int) -> None:
         place = node.curves.get(metric.alias)
@@ -379,7 +506,7 @@ class Host:
             station=station,
             program=str(metric.properties.get("program") or program),
             step=int(step) if isinstance(step, int) else 0,
-            time_ns=max(stamp, 0) * NS_PER_MS,
+            time_ns=_instant_ns(stamp, 0),
             channels=columns,
         )
         key = (station, serial, curve.step, curve.time_ns)
@@ -414,11 +541,14 @@ class Host:
         if seq != expected:
             lost = (seq - expected) % 256
             self.gaps += 1
-            self._mark_gap([row.local for row in node.rows])
-            payload = {"reason": "sequence gap", "expected": expected, "got": seq, "count": lost}
+            self._mark_gap(node.locals())
+            payload = {
+                "reason": "sequence gap", "expected": expected, "got": seq, "count": lost,
+                "node": node.name, "lines": node.lines(),
+            }  # fmt: skip
             now = node.last_ns or now_ns
             self.outbox.event(
-                Event(time_ns=now, kind=EventKind.GAP, path=node.name, payload=payload)
+                Event(time_ns=now, kind=EventKind.GAP, path=self.source, payload=payload)
             )
             self._rebirth(node, f"sequence {seq} where {expected} was due", now_ns)
         node.seq = seq
@@ -438,9 +568,12 @@ class Host:
         self._any_gap = bool(self._gap.any())
 
     def _rebirth(self, node: EdgeNode, reason: str, now_ns: int) -> None:
-        if now_ns - node.rebirth_asked_ns < REBIRTH_EVERY_NS:
-            return
+        if now_ns - node.rebirth_asked_ns >= REBIRTH_EVERY_NS:
+            self._ask(node, reason, now_ns)
+
+    def _ask(self, node: EdgeNode, reason: str, now_ns: int) -> None:
         node.rebirth_asked_ns = now_ns
+        node.is_asked = True
         log.info("%s: rebirth of %s asked for: %s", self.source, node.name, reason)
         topic = f"{NAMESPACE}/{node.group}/NCMD/{node.id}"
         self.send(topic, wire.rebirth_command(now_ns // NS_PER_MS))
@@ -452,17 +585,18 @@ class Host:
         bd_seq = [m.value for m in death.metrics if m.name == "bdSeq"]
         if not node.is_born or (bd_seq and node.bd_seq >= 0 and bd_seq[0] != node.bd_seq):
             return  # the death of an earlier connection
-        node.is_born = False
+        node.is_born = node.is_silent = False
+        node.is_dead = True
         node.seq = -1
         self._stale(node, node.rows, now_ns)
-        self._event(node, EventKind.DEATH, node.name, -1, now_ns)
+        self._event(node, EventKind.DEATH, "", -1, now_ns)
 
     def _device_death(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
         death = wire.read_payload(payload)
         self._sequence(node, death.seq, now_ns)
         node.alive.discard(device)
         self._stale(node, [row for row in node.rows if row.device == device], now_ns)
-        self._event(node, EventKind.DEATH, f"{node.name}/{device}", death.time_ms, now_ns)
+        self._event(node, EventKind.DEATH, device, death.time_ms, now_ns)
 
     def _stale(self, node: EdgeNode, rows: list[_Row], now_ns: int) -> None:
         """One sample per signal: the last value with bad quality, right after the last seen."""
@@ -477,12 +611,45 @@ class Host:
         self.outbox.add(Samples(local, np.full(n, at, np.int64), value, quality), now_ns)
         self._mark_gap(local.tolist())
 
-    def _event(self, node: EdgeNode, kind: EventKind, path: str, time_ms: int, now_ns: int) -> None:
-        now = time_ms * NS_PER_MS if time_ms >= 0 else node.last_ns or now_ns
-        self.outbox.event(Event(time_ns=now, kind=kind, path=path))
+    def _event(
+        self,
+        node: EdgeNode,
+        kind: EventKind,
+        device: str,
+        time_ms: int,
+        now_ns: int,
+        **more: object,
+    ) -> None:
+        """Birth or death of a node, with the lines that it feeds, or of one of its devices."""
+        now = _instant_ns(time_ms, node.last_ns or now_ns)
+        path = f"{node.name}/{device}" if device else node.name
+        payload: dict[str, object] = {"source": self.source, **more}
+        if not device:
+            payload["lines"] = node.lines()
+        self.outbox.event(Event(time_ns=now, kind=kind, path=path, payload=payload))
 
 
+def _instant_ns(time_ms: int, otherwise: int) -> int:
+    """A stamp in ns; one that is missing or fits into no 64-bit nanoseconds is not believed."""
+    return time_ms * NS_PER_MS if 0 <= time_ms <= wire.MOST_MS else otherwise
+
+
+_SPOKEN = frozenset({"DDATA", "NDATA", "NBIRTH", "DBIRTH", "DDEATH"})
 _NO_SIGNAL = SignalDef(path="_/_/_/_/_/_/_", kind=SignalKind.GAUGE)
+_LEFT_OUT = 0xFFFFFFFF
+
+
+def _browse(node: EdgeNode, device: str, metric: Metric) -> str:
+    return "/".join(part for part in (node.group, node.id, device, metric.name) if part)
+
+
+def _without_left_out(samples: Samples) -> Samples:
+    kept = samples.signal != np.uint32(_LEFT_OUT)
+    if kept.all():
+        return samples
+    return Samples(
+        samples.signal[kept], samples.time_ns[kept], samples.value[kept], samples.quality[kept]
+    )
 
 
 def _is_signal(metric: Metric) -> bool:

@@ -53,7 +53,7 @@ TEXT, TABLE, UNKNOWN_ALIAS, NAMED, OTHER, EXACT = 1, 2, 3, 4, 5, 6
 _GOOD_QUALITY, _BAD_QUALITY, _HISTORICAL = 0, 2, 8
 _MIN_METRIC = 2
 _NS_PER_MS = 1_000_000
-_MOST_MS = (1 << 63) // _NS_PER_MS - 1
+MOST_MS = (1 << 63) // _NS_PER_MS - 1
 NO_ROW = -1
 
 
@@ -256,7 +256,7 @@ def scan(
     whole = head[0]
     for i in range(n):
         stamp = time_ns[i] if time_ns[i] >= 0 else whole
-        if stamp < 0 or stamp > _MOST_MS:
+        if stamp < 0 or stamp > MOST_MS:
             time_ns[i] = 0
             quality[i] |= 1
         else:

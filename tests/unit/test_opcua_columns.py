@@ -1,0 +1,165 @@
+"""Holes of OPC UA signals: where they begin, who marks them, what closes them."""
+
+import numpy as np
+from asyncua import ua
+
+from workshop_brain.connect.opcua import backfill
+from workshop_brain.connect.opcua.browse import Item
+from workshop_brain.connect.opcua.columns import OVERFLOW_BITS, Columns, Holes
+from workshop_brain.connect.opcua.decode import Notifications
+from workshop_brain.model.signal import Quality, SignalDef, SignalKind
+
+S = 1_000_000_000
+
+
+class Registry:
+    """Numbers for signals and texts."""
+
+    def __init__(self) -> None:
+        self.signals: list[SignalDef] = []
+        self.words: list[str] = []
+
+    def declare(self, signals: list[SignalDef]) -> int:
+        self.signals += signals
+        return len(self.signals) - len(signals)
+
+    def text(self, text: str) -> int:
+        if text not in self.words:
+            self.words.append(text)
+        return self.words.index(text)
+
+
+def columns(n: int = 3, last_ns: int = 0) -> Columns:
+    items = [
+        Item(ua.NodeId(i, 2), SignalDef(path=f"a/b/c/d/e/f/s{i}", kind=SignalKind.GAUGE))
+        for i in range(n)
+    ]
+    return Columns.of(items, Registry(), last_ns)
+
+
+def rows(*given: tuple[int, float, float], status: int = 0) -> Notifications:
+    """(handle, second, value) as a message."""
+    handle, second, value = zip(*given, strict=True) if given else ((), (), ())
+    return Notifications(
+        subscription=1,
+        sequence=1,
+        more=False,
+        publish_ns=0,
+        available=(),
+        is_keep_alive=False,
+        handle=np.array(handle, np.uint32),
+        value=np.array(value, np.float64),
+        status=np.full(len(given), status, np.uint32),
+        time_ns=(np.array(second) * S).astype(np.int64),
+    )
+
+
+def marks(quality: np.ndarray) -> list[bool]:
+    return [bool(q & Quality.GAP_BEFORE) for q in quality]
+
+
+def test_the_first_sample_behind_a_hole_is_marked_and_names_both_ends() -> None:
+    c = columns()
+    c.take(rows((0, 1, 1), (1, 2, 1), (0, 3, 2)))
+    c.open_holes(None)
+    taken = c.take(rows((0, 9, 7), (0, 10, 8), (2, 9, 5)))
+    assert marks(taken.samples.quality) == [True, False, True]
+    assert taken.holes.handle.tolist() == [0]  # of handle 2 nothing was known before
+    assert (taken.holes.since_ns.tolist(), taken.holes.until_ns.tolist()) == ([3 * S], [9 * S])
+    assert marks(c.take(rows((1, 11, 4))).samples.quality) == [True]
+    assert not c.gap.any()
+
+
+def test_a_value_that_was_not_written_since_ends_a_hole_without_a_mark() -> None:
+    c = columns()
+    c.take(rows((0, 1, 1)))
+    c.open_holes(None)
+    taken = c.take(rows((0, 1, 1)))
+    assert marks(taken.samples.quality) == [False]
+    assert len(taken.holes) == 0
+    assert marks(c.take(rows((0, 2, 2))).samples.quality) == [False]
+
+
+def test_an_overflow_is_a_hole_since_the_row_before() -> None:
+    c = columns()
+    c.take(rows((0, 1, 1), (1, 1, 1)))
+    taken = c.take(rows((0, 5, 5), (1, 6, 6), status=OVERFLOW_BITS))
+    assert taken.overflowed.tolist() == [0, 1]
+    assert all(q & Quality.OVERFLOW for q in taken.samples.quality)
+    assert taken.holes.since_ns.tolist() == [S, S]
+    assert taken.holes.until_ns.tolist() == [5 * S, 6 * S]
+
+
+def test_open_holes_pass_to_the_columns_of_a_server_that_came_back_with_other_nodes() -> None:
+    before, after = columns(2), columns(3)
+    before.take(rows((0, 1, 1), (1, 2, 1)))
+    before.open_holes(np.array([1]))
+    after.inherit(before)
+    assert after.gap.tolist() == [False, True, False]
+    assert after.since_ns[1] == 2 * S
+
+
+def hole(since: float, until: float, handle: int = 0) -> Holes:
+    return Holes(
+        np.array([handle]),
+        np.array([int(since * S)]),
+        np.array([int(until * S)]),
+        np.array([until]),
+        np.array([Quality.GAP_BEFORE | Quality.OVERFLOW], np.uint8),
+    )
+
+
+def test_history_with_both_ends_closes_a_hole() -> None:
+    c = columns()
+    past = rows((0, 1, 1), (0, 2, 2), (0, 3, 3), (0, 4, 4), (0, 5, 5))
+    done = backfill.filled(c, hole(1, 4), [past])
+    assert done.closed.tolist() == [True]
+    assert done.rows == 2
+    assert done.samples is not None
+    assert done.samples.value.tolist() == [2, 3, 4]
+    assert done.samples.quality.tolist() == [Quality.HISTORICAL] * 3
+
+
+def test_history_that_begins_too_late_moves_the_mark_to_its_first_sample() -> None:
+    done = backfill.filled(columns(), hole(1, 4), [rows((0, 3, 3), (0, 4, 4))])
+    assert done.closed.tolist() == [False]
+    assert done.samples is not None
+    assert done.samples.value.tolist() == [3, 4]
+    assert marks(done.samples.quality) == [True, False]
+
+
+def test_history_that_ends_too_early_leaves_the_mark_where_it_was() -> None:
+    done = backfill.filled(columns(), hole(1, 4), [rows((0, 1, 1), (0, 2, 2))])
+    assert done.closed.tolist() == [False]
+    assert done.samples is not None
+    assert done.samples.value.tolist() == [2]
+    assert marks(done.samples.quality) == [False]
+
+
+def test_no_history_or_only_the_far_end_changes_nothing() -> None:
+    for past in (rows(), rows((0, 4, 4))):
+        done = backfill.filled(columns(), hole(1, 4), [past])
+        assert done.closed.tolist() == [False]
+        assert done.samples is None
+
+
+def test_a_history_in_milliseconds_matches_live_times_in_ticks() -> None:
+    done = backfill.filled(
+        columns(), hole(1.0001234, 4.0005678), [rows((0, 1.0, 1), (0, 2.001, 2), (0, 4.0, 4))]
+    )
+    assert done.closed.tolist() == [True]
+    assert done.rows == 1
+
+
+def test_batches_hold_what_is_alike() -> None:
+    many = Holes(
+        np.arange(5),
+        np.array([100, 7200, 101, 0, 102]) * 60 * S,
+        np.array([7300] * 5) * 60 * S,
+        np.zeros(5),
+        np.zeros(5, np.uint8),
+    )
+    assert [b.tolist() for b in backfill.batches(many, 2)] == [[3, 0], [2, 4], [1]]
+    near = many.of(np.array([0, 1]))
+    short = Holes(near.handle, near.since_ns, near.since_ns + S, near.value, near.quality)
+    assert [b.tolist() for b in backfill.batches(short, 10)] == [[0], [1]]

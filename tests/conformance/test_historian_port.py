@@ -87,3 +87,17 @@ def test_an_id_that_was_never_given_is_refused(opened: Open, tmp_path: Path) -> 
         history.append(rows(0), source="s", session=1, seq=1)
     assert history.last_seq("s", 1) == 0
     close(history)
+
+
+def test_forgotten_numbers_stay_forgotten_and_samples_stay(opened: Open, tmp_path: Path) -> None:
+    history = opened(tmp_path)
+    history.declare([definition(0)])
+    for source in ("old/a", "new/a"):
+        history.append(rows(0), source=source, session=1, seq=7)
+    history.sync()
+    assert history.forget_sessions(lambda source: source.startswith("new/")) == 1
+    assert (history.last_seq("old/a", 1), history.last_seq("new/a", 1)) == (0, 7)
+    history.append(rows(0), source="old/a", session=1, seq=7)
+    history.sync()
+    assert history.last_seq("old/a", 1) == 7
+    close(history)

@@ -2,8 +2,10 @@
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -321,6 +323,21 @@ def test_small_files_are_merged_in_the_background(tmp_path: Path) -> None:
         assert len(list(tmp_path.rglob("segments/**/*.parquet"))) == 3
 
 
+def test_files_are_rewritten_by_one_at_a_time(tmp_path: Path) -> None:
+    """Two who merge the same files would each drop the other's inputs."""
+    with Historian(tmp_path) as history:
+        history.declare([signal(k) for k in range(3)])
+        for seq in range(1, 21):
+            values = batch([0, 1, 2] * 30, [seq] * 90, at=START + seq * 1000)
+            history.append(values, source="a", session=1, seq=seq)
+            history.seal()
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(history.compact) for _ in range(4)]:
+                done.result()
+        assert history.stats()["files"] == {"L1": 1}
+        assert history.stats()["rows"] == 1800
+
+
 def test_pages_hold_a_whole_row_group(tmp_path: Path) -> None:
     """pyarrow's default of 20,000 rows per page costs 65 % more bytes."""
     n = 50_000
@@ -362,6 +379,45 @@ def test_a_run_index_survives_packing() -> None:
     again = Runs.unpack(runs.pack())
     for name in Runs.__slots__:
         assert np.array_equal(getattr(again, name), getattr(runs, name)), name
+
+
+@pytest.mark.parametrize("moment", ["follow", "look"])
+def test_a_reader_misses_nothing_that_is_sealed_while_it_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    with Historian(tmp_path) as history, Historian(tmp_path, read_only=True) as reader:
+        history.declare([signal(0)])
+        written = 0
+
+        def write(seals: bool) -> None:
+            nonlocal written
+            written += 1
+            rows = batch([0], [float(written)], at=START + written)
+            history.append(rows, source="a", session=1, seq=written)
+            history.sync()
+            if seals:
+                history.seal()
+
+        def between(look: Callable[..., Any]) -> Callable[..., Any]:
+            def meanwhile(*args: Any) -> Any:
+                write(seals=False)
+                write(seals=True)
+                found = look(*args)
+                write(seals=True)
+                write(seals=False)
+                return found
+
+            return meanwhile
+
+        write(seals=False)
+        assert len(reader.query([signal(0).path], 0, START + 100)) == 1  # its tail knows one frame
+        where = reader._tail if moment == "follow" else reader._catalog
+        monkeypatch.setattr(type(where), moment, between(getattr(type(where), moment)))
+        for _ in range(3):
+            before = written
+            seen = reader.query([signal(0).path], 0, START + 100)["value"].to_pylist()
+            assert seen == [1.0 + k for k in range(len(seen))]
+            assert len(seen) >= before
 
 
 def test_reading_where_nothing_was_stored_says_so(tmp_path: Path) -> None:
@@ -408,3 +464,19 @@ def test_sql_sees_files_and_memory_as_one_and_nothing_else(tmp_path: Path) -> No
         ):
             with pytest.raises(StoreError, match="SQL: "):
                 history.sql(statement, from_ns=START, to_ns=START + 2)
+
+
+def test_a_single_file_of_a_finished_date_gets_its_rollups(tmp_path: Path) -> None:
+    with Historian(tmp_path, settings=HistorianSettings(seal_rows=100, merge=8)) as history:
+        history.declare([signal(0)])
+        for day in (0, 1):
+            values = batch([0] * 90, [day] * 90, at=START + day * NS_PER_DAY, step=NS_PER_S)
+            history.append(values, source="a", session=1, seq=day + 1)
+            history.seal()
+        for _ in range(200):
+            if history.stats()["files"].get("L1", 0) == 1:
+                break
+            history._stop.wait(0.05)
+        assert history.stats()["files"] == {"L0": 1, "L1": 1}
+        found = history.query([signal(0).path], START, START + 2 * NS_PER_DAY, points=10)
+        assert sum(found.column("count").to_pylist()) == 180

@@ -1,5 +1,6 @@
 """The ledger: every tampering is found and named; what is acknowledged is on disk."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -188,3 +189,25 @@ def test_a_flipped_byte_in_a_stored_input_and_a_missing_input_are_found(tmp_path
     path.unlink()
     assert any("D1" in problem.text for problem in ledger.verify())
     ledger.close()
+
+
+def test_what_could_not_be_synced_is_synced_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path, anchor=FileAnchor(tmp_path / "head"))
+    ledger.append_all([("note", {"k": 1})], [b"one", b"two"])
+    sync, synced, is_full = ledger_module._sync_file, [], True
+
+    def limited(path: Path) -> None:
+        if is_full and synced:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(path)
+        synced.append(path.name)
+
+    monkeypatch.setattr(ledger_module, "_sync_file", limited)
+    with pytest.raises(StoreError, match="free some space"):
+        ledger.settle()
+    is_full = False
+    ledger.settle()
+    assert {*synced} == {path.name for path in tmp_path.rglob("*.bin")}
+    assert ledger.verify() == []

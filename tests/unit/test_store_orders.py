@@ -232,3 +232,38 @@ def test_a_file_that_cannot_be_used_says_why(data: bytes, message: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(OrderError, match=r"orders\.csv: no such file"):
         read_orders(tmp_path / "orders.csv", PLANT)
+
+
+def test_a_stray_cell_at_the_end_of_a_sheet_is_named_and_kills_nothing() -> None:
+    rows: list[list[object]] = [
+        ["id", "product", "quantity", "due"],
+        ["A1", PRODUCT, 5, "2099-01-01"],
+    ]
+    book = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(excel(rows))) as old, zipfile.ZipFile(book, "w") as new:
+        for part in old.infolist():
+            text = old.read(part).decode()
+            if "worksheets/" in part.filename:
+                stray = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+                text = text.replace("</sheetData>", stray)
+            new.writestr(part.filename, text)
+    with pytest.raises(OrderError, match="XFD1048576"):
+        read_orders(book.getvalue(), PLANT)
+
+
+@pytest.mark.parametrize("zone", ["+99:99", "+24:00", "+2360"])
+def test_a_zone_that_does_not_exist_refuses_its_row_alone(zone: str) -> None:
+    orders = f"A1,{PRODUCT},5,2099-03-05T10:00{zone}\nA2,{PRODUCT},5,2099-01-01\n"
+    text = f"id,product,quantity,due\n{orders}"
+    requests, errors = read_orders(text.encode(), PLANT)
+    assert [r.id for r in requests] == ["A2"]
+    assert [e.column for e in errors] == ["due"]
+
+
+@pytest.mark.parametrize("id", ["A;1", "A\x07", "A\u200b\u202e1"])
+def test_an_id_that_cannot_name_an_order_is_named(id: str) -> None:
+    text = f'id,product,quantity,due\n"{id}",{PRODUCT},5,2099-01-01\nB,{PRODUCT},5,2099-01-01\n'
+    requests, errors = read_orders(text.encode(), PLANT)
+    assert [r.id for r in requests] == ["B"]
+    assert [e.column for e in errors] == ["id"]
+    assert "semicolon or a character that cannot be printed" in errors[0].message

@@ -141,6 +141,7 @@ class Ledger:
                 if waiting:
                     _sync_directory(self._inputs)
             except OSError as error:
+                self._unsynced = waiting  # the next settle syncs them all
                 raise StoreError(
                     f"{self._inputs}: cannot be written ({error.strerror}); free some space"
                 ) from error
@@ -194,6 +195,20 @@ class Ledger:
             if entry.n > after and (kind is None or entry.kind == kind):
                 given += 1
                 yield entry
+
+    def recent(self, size: int = 4 << 20) -> list[Entry]:
+        """Entries of about the last ``size`` bytes, in order; LedgerError at a broken line."""
+        try:
+            with self._path.open("rb") as file:
+                start = max(0, file.seek(0, os.SEEK_END) - size)
+                file.seek(start)
+                lines = file.read().splitlines(keepends=True)[1 if start else 0 :]
+        except FileNotFoundError:
+            return []
+        try:
+            return [from_line(line) for line in lines]
+        except ValueError as error:
+            raise LedgerError(f"{self._path}: {error}; run 'brain ledger verify'") from error
 
     def verify(self) -> list[Problem]:
         """Everything that is wrong with the ledger, each with its line; empty when it is whole.

@@ -8,6 +8,8 @@ import csv
 import io
 import re
 import unicodedata
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -16,7 +18,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from workshop_brain.errors import OrderError
-from workshop_brain.model.order import WorkRequest
+from workshop_brain.model.order import WorkRequest, can_name
 from workshop_brain.model.plant import Plant
 from workshop_brain.units import NS_PER_S
 
@@ -68,6 +70,9 @@ _TIME = re.compile(
 _EXCEL_EPOCH = datetime.fromisoformat("1899-12-30")
 _MOST_ROWS = 100_000
 _MOST_BYTES = 64 << 20
+_MOST_UNPACKED = 256 << 20
+_MOST_COLUMNS = 256
+_CELL = re.compile(rb'\br="([A-Z]{1,3})(\d{1,7})"')
 _ENCODINGS = ("utf-8-sig", "gb18030")
 
 
@@ -203,6 +208,8 @@ def _id(cell: Any) -> str:
     text = _need(cell)
     if len(text) > 120:
         raise _CellError("is longer than 120 characters; shorten it")
+    if not can_name(text):
+        raise _CellError("has a semicolon or a character that cannot be printed; leave it out")
     return text
 
 
@@ -291,7 +298,10 @@ def _with_time(day: date, rest: str) -> tuple[datetime, bool]:
         raise _CellError("has a time that does not exist; write it as YYYY-MM-DD HH:MM") from None
     moment = datetime.combine(day, clock) + extra
     if zone := found["zone"]:
-        moment = datetime.fromisoformat(moment.isoformat() + zone)
+        try:
+            moment = datetime.fromisoformat(moment.isoformat() + zone)
+        except ValueError:
+            raise _CellError("has a time zone that does not exist; write it as +08:00") from None
     return moment, True
 
 
@@ -320,6 +330,7 @@ def _is_excel(data: bytes) -> bool:
 def _excel(name: str, data: bytes) -> list[list[Any]]:
     from python_calamine import CalamineError, CalamineWorkbook
 
+    _check_room(name, data)
     try:
         book = CalamineWorkbook.from_filelike(io.BytesIO(data))
         for sheet in book.sheet_names:
@@ -331,6 +342,42 @@ def _excel(name: str, data: bytes) -> list[list[Any]]:
             f"{name}: is not a readable Excel file ({error}); save it as .xlsx or .csv"
         ) from error
     raise OrderError(f"{name}: has no rows; it needs a header row and one row for each order")
+
+
+def _check_room(name: str, data: bytes) -> None:
+    """Refuse a workbook that would unpack to far more than orders need.
+
+    One stray cell at the end of a sheet makes its whole area count: the reader would ask for room
+    for all of it, and die.
+    """
+    if not data.startswith(b"PK"):
+        return  # the older format has at most 65,536 rows of 256 cells
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as book:
+            parts = book.infolist()
+            if sum(part.file_size for part in parts) > _MOST_UNPACKED:
+                raise OrderError(
+                    f"{name}: unpacks to more than {_MOST_UNPACKED >> 20} MB; split it"
+                )
+            for part in parts:
+                if part.filename.endswith((".xml", ".bin")) and "worksheets/" in part.filename:
+                    _check_cells(name, book.read(part))
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise OrderError(
+            f"{name}: is not a readable Excel file ({error}); save it as .xlsx or .csv"
+        ) from error
+
+
+def _check_cells(name: str, sheet: bytes) -> None:
+    for found in _CELL.finditer(sheet):
+        row = int(found[2])
+        column = sum((x - 64) * 26**k for k, x in enumerate(reversed(found[1])))
+        if row > _MOST_ROWS + 1000 or column > _MOST_COLUMNS:
+            place = (found[1] + found[2]).decode()
+            raise OrderError(
+                f"{name}: has a cell at {place}; orders need at most {_MOST_ROWS} rows and "
+                f"{_MOST_COLUMNS} columns. Delete what stands outside the table and save it again"
+            )
 
 
 def _csv(name: str, data: bytes) -> list[list[Any]]:

@@ -50,12 +50,16 @@ from workshop_brain.store.tables import (
 
 
 class Role(StrEnum):
-    """What a user may do; each role may do what the ones before it may."""
+    """What a user may do; each role may do what the ones before it may, but for the pusher.
+
+    A pusher is a program that may push samples and nothing else.
+    """
 
     VIEWER = "viewer"
     OPERATOR = "operator"
     PLANNER = "planner"
     ADMIN = "admin"
+    PUSHER = "pusher"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -533,7 +537,10 @@ def decision_from_json(data: dict[str, Any]) -> Decision:
 
 def _engine(url: str | Path) -> Engine:
     if isinstance(url, Path) or "://" not in url:
-        Path(url).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(url).parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{url}: cannot be made: {error}; name another directory") from error
         url = f"sqlite:///{url}"
     try:
         parsed = make_url(url)
@@ -562,19 +569,27 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+_WAY_OUT = (
+    "stop the brain and restore the file from a backup, or move it away with its -wal and -shm to "
+    "begin without users and orders"
+)
+
+
 @contextmanager
 def _clear(engine: Engine) -> Iterator[None]:
     """Database errors as ours, naming the database and the way out."""
-    name = engine.url.render_as_string(hide_password=True)
+    name = engine.url.render_as_string(hide_password=True).removeprefix("sqlite:///")
     try:
         yield
     except OperationalError as error:
         if "full" in str(error.orig):
             raise StoreError(f"{name}: the disk is full; free some space and try again") from error
+        if "already exists" in str(error.orig):
+            raise DamageError(f"{name}: holds tables that are not ours; {_WAY_OUT}") from error
         raise StoreError(f"{name}: {error.orig}; check that it can be reached") from error
     except DatabaseError as error:
         if "malformed" in str(error.orig) or "not a database" in str(error.orig):
-            raise DamageError(f"{name}: {error.orig}; restore the file from a backup") from error
+            raise DamageError(f"{name}: {error.orig}; {_WAY_OUT}") from error
         raise
 
 

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS curve_files (
   bytes INTEGER NOT NULL, max_time INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS curves (
   serial TEXT NOT NULL, time_ns INTEGER NOT NULL, station TEXT NOT NULL, step INTEGER NOT NULL,
-  file INTEGER NOT NULL, row INTEGER NOT NULL,
+  file INTEGER NOT NULL, row INTEGER NOT NULL, program TEXT NOT NULL DEFAULT '',
   PRIMARY KEY (serial, time_ns, station, step)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS curves_by_station ON curves (station, time_ns);
 CREATE INDEX IF NOT EXISTS curves_by_time ON curves (time_ns);
@@ -73,10 +73,39 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class CurveKey:
-    """Where one curve stands."""
+    """What one curve is of, and where it stands; ``file`` 0: still in memory."""
 
+    serial: str
+    time_ns: int
+    station: str
+    step: int
     file: int
     row: int
+    program: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveWish:
+    """Which curves: ``from_ns <= t < to_ns``, older than the key ``before`` (time, serial, station,
+    step); None means any."""
+
+    serial: str | None = None
+    station: str | None = None
+    program: str | None = None
+    from_ns: int | None = None
+    to_ns: int | None = None
+    before: tuple[int, str, str, int] | None = None
+
+    def fits(self, time_ns: int, serial: str, station: str, step: int, program: str) -> bool:
+        """Whether a curve is wished for."""
+        return (
+            (self.serial is None or serial == self.serial)
+            and (self.station is None or station == self.station)
+            and (self.program is None or program == self.program)
+            and (self.from_ns is None or time_ns >= self.from_ns)
+            and (self.to_ns is None or time_ns < self.to_ns)
+            and (self.before is None or (time_ns, serial, station, step) < self.before)
+        )
 
 
 class Catalog:
@@ -99,6 +128,7 @@ class Catalog:
                     self._db.execute("PRAGMA journal_mode=WAL")
                     self._db.execute("PRAGMA synchronous=FULL")
                     self._db.executescript(_TABLES)
+                    self._add_program()
                     self._db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (FORMAT,))
                 found = self.meta("format", FORMAT)
         except sqlite3.OperationalError as error:
@@ -108,6 +138,15 @@ class Catalog:
                 f"{path}: written in format {found}, this version reads format {FORMAT}; "
                 "use a newer version"
             )
+
+    def _add_program(self) -> None:
+        """Catalogs of the first days had no program beside the curves."""
+        columns = self._db.execute("PRAGMA table_info(curves)").fetchall()
+        if "program" not in {column[1] for column in columns}:
+            self._db.execute("ALTER TABLE curves ADD COLUMN program TEXT NOT NULL DEFAULT ''")
+        self._db.execute(
+            "CREATE INDEX IF NOT EXISTS curves_by_program ON curves (program, time_ns)"
+        )
 
     def close(self) -> None:
         """Close the connection."""
@@ -211,6 +250,11 @@ class Catalog:
             rows = self._db.execute("SELECT source, session, seq FROM sessions").fetchall()
         return {(source, session): seq for source, session, seq in rows}
 
+    def forget_sessions(self, sources: Iterable[str]) -> None:
+        """Forget all sequence numbers of some sources."""
+        with self.transaction():
+            self._db.executemany("DELETE FROM sessions WHERE source = ?", [(s,) for s in sources])
+
     def put_sessions(self, sessions: dict[tuple[str, int], int]) -> None:
         """Keep sequence numbers."""
         with self._guard():
@@ -272,29 +316,73 @@ class Catalog:
         return None if row is None else bytes(row[0])
 
     def add_curves(
-        self, file: tuple[int, str, str, int, int, int], keys: Sequence[tuple[str, int, str, int]]
+        self,
+        file: tuple[int, str, str, int, int, int],
+        keys: Sequence[tuple[str, int, str, int, str]],
     ) -> None:
-        """Add a file ``(id, date, name, rows, bytes, max_time)`` and its curves' keys."""
+        """Add a file ``(id, date, name, rows, bytes, max_time)`` and its curves' keys
+        ``(serial, time_ns, station, step, program)``, in the order of the rows."""
         with self._guard():
             self._db.execute("INSERT INTO curve_files VALUES (?, ?, ?, ?, ?, ?)", file)
             self._db.executemany(
-                "INSERT OR REPLACE INTO curves VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO curves (serial, time_ns, station, step, program, file, row)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(*key, file[0], row) for row, key in enumerate(keys)],
             )
 
-    def find_curves(self, serial: str | None, station: str | None, limit: int) -> list[CurveKey]:
-        """Newest curves of a serial and station."""
-        where, values = "1", []
-        if serial is not None:
-            where, values = where + " AND serial = ?", [serial]
-        if station is not None:
-            where, values = where + " AND station = ?", [*values, station]
+    def find_curves(self, wish: CurveWish, limit: int) -> list[CurveKey]:
+        """The newest curves that are wished for, by (time, serial, station, step) falling."""
+        where, values = ["1"], []
+        for column in ("serial", "station", "program"):
+            if (value := getattr(wish, column)) is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        if wish.from_ns is not None:
+            where, values = [*where, "time_ns >= ?"], [*values, wish.from_ns]
+        if wish.to_ns is not None:
+            where, values = [*where, "time_ns < ?"], [*values, wish.to_ns]
+        if wish.before is not None:
+            where.append("(time_ns, serial, station, step) < (?, ?, ?, ?)")
+            values += wish.before
         with self._guard():
             rows = self._db.execute(
-                f"SELECT file, row FROM curves WHERE {where} ORDER BY time_ns DESC LIMIT ?",
+                "SELECT serial, time_ns, station, step, file, row, program FROM curves WHERE "
+                f"{' AND '.join(where)} ORDER BY time_ns DESC, serial DESC, station DESC, step DESC"
+                " LIMIT ?",
                 [*values, limit],
             ).fetchall()
         return [CurveKey(*row) for row in rows]
+
+    def curves_of(self, file: int) -> list[CurveKey]:
+        """Keys of the curves that stand in a file, by (serial, time)."""
+        with self._guard():
+            rows = self._db.execute(
+                "SELECT serial, time_ns, station, step, file, row, program FROM curves "
+                "WHERE file = ? ORDER BY serial, time_ns, station, step",
+                (file,),
+            ).fetchall()
+        return [CurveKey(*row) for row in rows]
+
+    def move_curves(
+        self, file: tuple[int, str, str, int, int, int], keys: Sequence[CurveKey]
+    ) -> None:
+        """Add a file that holds these curves in this order; they are found there from now on,
+        but for those that were written anew meanwhile."""
+        with self._guard():
+            self._db.execute("INSERT INTO curve_files VALUES (?, ?, ?, ?, ?, ?)", file)
+            self._db.executemany(
+                "UPDATE curves SET file = ?, row = ?, program = ? WHERE serial = ? AND time_ns = ? "
+                "AND station = ? AND step = ? AND file = ?",
+                [
+                    (file[0], row, k.program, k.serial, k.time_ns, k.station, k.step, k.file)
+                    for row, k in enumerate(keys)
+                ],
+            )
+
+    def curve_dates(self) -> dict[int, str]:
+        """UTC date of each curve file, by id."""
+        with self._guard():
+            return dict(self._db.execute("SELECT id, date FROM curve_files").fetchall())
 
     def curve_files(self) -> list[tuple[int, str, int, int, int]]:
         """``(id, name, rows, bytes, max_time)`` of the curve files."""

@@ -4,6 +4,7 @@ import difflib
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,13 @@ from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import curves as curve_files
 from workshop_brain.store.historian import log as wal
 from workshop_brain.store.historian import query as reading
-from workshop_brain.store.historian.catalog import Catalog, CurveKey, Segment
+from workshop_brain.store.historian.catalog import Catalog, CurveKey, CurveWish, Segment
 from workshop_brain.store.historian.last import NEVER, LastValues
-from workshop_brain.store.historian.memtable import Memtable, slice_of
+from workshop_brain.store.historian.memtable import Memtable, concat, curve_size, slice_of
+from workshop_brain.store.historian.rollup import Buckets
 from workshop_brain.store.historian.tail import LogTail, pack_samples, unpack_samples
 from workshop_brain.store.lock import DataLock
-from workshop_brain.units import NS_PER_DAY
+from workshop_brain.units import NS_PER_DAY, NS_PER_H
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class HistorianSettings:
     ----------
     seal_rows, seal_s
         A memory table becomes a file at this many rows or this age (seconds), whichever is first.
+    seal_curve_bytes
+        Or when its curves hold this many bytes: a vibration curve may have ten million.
     tables
         Full memory tables that may wait for sealing before appends have to wait.
     merge
@@ -47,14 +51,18 @@ class HistorianSettings:
     retain_days, retain_rollup_days
         Raw files (and curves) and rollups older than this many days are dropped; 0 keeps them for
         ever. Now is the median of the signals' newest source times.
+    retain_curve_days
+        Curves older than this many days are dropped; 0: they go with the raw files.
     """
 
     seal_rows: int = 1_000_000
+    seal_curve_bytes: int = 64 * 1024**2
     seal_s: float = 60.0
     tables: int = 3
     merge: int = 20
     retain_days: int = 0
     retain_rollup_days: int = 0
+    retain_curve_days: int = 0
 
     def __post_init__(self) -> None:
         if self.seal_rows < 1 or self.seal_s <= 0 or self.tables < 1 or self.merge < 2:
@@ -99,6 +107,7 @@ class Historian:
         self._settings = settings or HistorianSettings()
         self._read_only = read_only
         self._changed = threading.Condition(threading.RLock())
+        self._merging = threading.Lock()  # one at a time rewrites or drops files
         self._stop = threading.Event()
         self._frozen: list[_Frozen] = []
         self._fault = ""
@@ -172,8 +181,7 @@ class Historian:
         body = wal.read_body(frame)
         if frame.kind == wal.CURVE:
             curve, source, session, seq = curve_files.unpack(body)
-            self._table.curves.append(curve)
-            self._table.show(0, frame.position)
+            self._table.add_curve(curve, frame.position)
         else:
             samples, source, session, seq = unpack_samples(body)
             self._table.stage(samples)
@@ -330,10 +338,9 @@ class Historian:
         with self._changed:
             if seq and seq <= self._seqs.get((source, session), 0):
                 return self._wal.position
-            table = self._room(0)
+            table = self._room(0, curve_size(curve))
             position = self._wal.append(wal.CURVE, [body])
-            table.curves.append(curve)
-            table.show(0, position)
+            table.add_curve(curve, position)
             if seq:
                 self._seqs[source, session] = self._unsynced[source, session] = seq
             return position
@@ -355,11 +362,26 @@ class Historian:
         """Highest durable sequence number of a source's session; 0 when there is none."""
         return self._durable_seqs.get((source, session), 0)
 
-    def _room(self, rows: int) -> Memtable:
+    def forget_sessions(self, keep: Callable[[str], bool]) -> int:
+        """Forget the sequence numbers of sources whose name ``keep`` refuses; how many sessions.
+
+        What comes again under such a name is appended anew. Samples are not touched.
+        """
+        self._writable()
+        with self._changed:
+            gone = [key for key in self._seqs if not keep(key[0]) and key not in self._unsynced]
+            for key in gone:
+                del self._seqs[key]
+                self._durable_seqs.pop(key, None)
+        self._catalog.forget_sessions({source for source, _ in gone})
+        return len(gone)
+
+    def _room(self, rows: int, curve_bytes: int = 0) -> Memtable:
         """A memory table with room for the rows; waits when sealing is far behind."""
         if self._table.is_empty:
             self._table.started_s = time.monotonic()
-        if not self._table.room(rows):
+        too_much = self._table.curve_bytes + curve_bytes > self._settings.seal_curve_bytes
+        if not self._table.room(rows) or (curve_bytes and too_much and self._table.curves):
             self._freeze(rows)
             limit = self._settings.tables
             self._changed.wait_for(lambda: len(self._frozen) <= limit or bool(self._fault))
@@ -441,6 +463,10 @@ class Historian:
         self._retain()
 
     def _merge_once(self, *, pace: bool, at_least: int | None = None) -> bool:
+        with self._merging:
+            return self._merge_next(pace, at_least)
+
+    def _merge_next(self, pace: bool, at_least: int | None) -> bool:
         from workshop_brain.store.historian.seal import compact, compactable
 
         merge = self._settings.merge
@@ -450,16 +476,31 @@ class Historian:
         level = 1
         if not inputs:
             inputs = compactable(segments, level=0, inputs=merge, at_least=2, before=newest)
+        if not inputs:  # a finished date's only file too: merging alone gives it rollups
+            dates = Counter(s.date for s in segments)
+            lone = [s for s in segments if dates[s.date] == 1]
+            inputs = compactable(lone, level=0, inputs=merge, at_least=1, before=newest)
         if not inputs:
             level = 2
             inputs = compactable(segments, level=1, inputs=24, at_least=2, before=newest)
         if not inputs:
-            return False
+            return self._merge_curves()
         compact(
             self._directory, self._catalog, inputs, level=level,
             between=self._pace if pace else self._check_stop,
         )  # fmt: skip
         return True
+
+    def _merge_curves(self) -> bool:
+        dates = self._catalog.curve_dates()
+        files = [
+            curve_files.CurveFile(id, dates.get(id, ""), name, size)
+            for id, name, _, size, _ in self._catalog.curve_files()
+        ]
+        inputs = curve_files.mergeable(files)
+        if inputs:
+            curve_files.merge_curves(self._directory, self._catalog, inputs)
+        return bool(inputs)
 
     def _check_stop(self, busy_s: float) -> None:
         if self._stop.is_set():
@@ -472,35 +513,52 @@ class Historian:
 
     def _retain(self) -> None:
         s = self._settings
-        if not (s.retain_days or s.retain_rollup_days):
+        if not (s.retain_days or s.retain_rollup_days or s.retain_curve_days):
             return
         seen = self._sealed_last.time_ns[self._sealed_last.time_ns != NEVER]
         if not len(seen):
             return
         newest = int(np.median(seen))  # one device with a wrong clock must not empty the store
         if s.retain_days:
-            self.drop_before(newest - s.retain_days * NS_PER_DAY)
+            keep_curves = s.retain_curve_days > 0
+            self.drop_before(newest - s.retain_days * NS_PER_DAY, keep_curves=keep_curves)
+        if s.retain_curve_days:
+            self.drop_curves_before(newest - s.retain_curve_days * NS_PER_DAY)
         if s.retain_rollup_days:
             self.drop_before(newest - s.retain_rollup_days * NS_PER_DAY, rollups=True)
 
-    def drop_before(self, time_ns: int, *, rollups: bool = False) -> int:
+    def drop_before(self, time_ns: int, *, rollups: bool = False, keep_curves: bool = False) -> int:
         """Drop raw files and curves (or rollups) whose newest sample is older; how many."""
         self._writable()
+        dropped = 0 if rollups or keep_curves else self.drop_curves_before(time_ns)
+        with self._merging:
+            return dropped + self._drop_before(time_ns, rollups)
+
+    def drop_curves_before(self, time_ns: int) -> int:
+        """Drop files of curves whose newest curve is older; how many."""
+        self._writable()
+        with self._merging:
+            old = [x for x in self._catalog.curve_files() if x[4] < time_ns]
+            with self._catalog.transaction():
+                for id, *_ in old:
+                    self._catalog.drop_curve_file(id)
+            for _, name, *_ in old:
+                (self._directory / name).unlink(missing_ok=True)
+            return len(old)
+
+    def _drop_before(self, time_ns: int, rollups: bool) -> int:
         old = [
             x
             for x in self._catalog.segments(to_ns=time_ns, bucket_ns=None)
             if x.max_time < time_ns and (x.bucket_ns > 0) == rollups
         ]
-        curves = [] if rollups else [x for x in self._catalog.curve_files() if x[4] < time_ns]
-        if not old and not curves:
+        if not old:
             return 0
         with self._catalog.transaction():
             self._catalog.drop_segments([x.id for x in old])
-            for id, *_ in curves:
-                self._catalog.drop_curve_file(id)
-        for name in [x.file for x in old] + [x[1] for x in curves]:
+        for name in [x.file for x in old]:
             (self._directory / name).unlink(missing_ok=True)
-        return len(old) + len(curves)
+        return len(old)
 
     def seal(self) -> None:
         """Turn everything appended so far into files and wait for it; StoreError when it fails."""
@@ -522,13 +580,21 @@ class Historian:
     # -- reading
 
     def query(
-        self, signals: Sequence[str], from_ns: int, to_ns: int, *, points: int | None = None
+        self,
+        signals: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        *,
+        points: int | None = None,
+        method: str = "minmax",
     ) -> pa.Table:
         """History of signals, ``from_ns <= t < to_ns``, signals in the order asked for.
 
         Without ``points``: path, time_ns, value, quality, text; one row per (signal, time).
         With ``points``: path, time_ns, min, max, avg, count, first, last per bucket; buckets are
         aligned to 1 s from 1 s width on and to 1 min from 1 min on.
+        With ``points`` and ``method="lttb"``: the columns without points, at most ``points`` rows
+        of each signal, chosen so that the drawn line keeps its shape; text signals are refused.
 
         Raises
         ------
@@ -547,14 +613,124 @@ class Historian:
             return schema.empty_table()
         chosen = np.unique(np.asarray(ids, np.uint32))
         if points is None:
-            rows = self._steady(
-                lambda: reading.read_rows(
-                    self._files, self._snapshot(from_ns, to_ns), chosen, from_ns, to_ns
-                )
-            )
+            rows = self._rows(chosen, from_ns, to_ns)
             return reading.raw_table(rows, ids, self._signals, self.texts)
+        if method != "minmax":
+            return self._triangles(ids, chosen, from_ns, to_ns, points, method)
         width = reading.bucket_width(from_ns, to_ns, points)
-        buckets = self._steady(
+        buckets = self._buckets(chosen, from_ns, to_ns, width)
+        return reading.bucket_table(buckets, ids, self._signals)
+
+    def _rows(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int) -> Samples:
+        return self._steady(
+            lambda: reading.read_rows(
+                self._files, self._snapshot(from_ns, to_ns), chosen, from_ns, to_ns
+            )
+        )
+
+    def _triangles(
+        self,
+        ids: Sequence[int],
+        chosen: NDArray[np.uint32],
+        from_ns: int,
+        to_ns: int,
+        points: int,
+        method: str,
+    ) -> pa.Table:
+        if method != "lttb" or points < 2:
+            raise ValueError(
+                f"query: method must be minmax, or lttb with 2 points or more; got {method!r} "
+                f"with {points}"
+            )
+        self._refuse_texts(ids, "lttb")
+        parts = [
+            reading.decimate(self._rows(chosen[k : k + 1], from_ns, to_ns), points)
+            for k in range(len(chosen))  # one at a time: raw rows of many signals fill the memory
+        ]
+        return reading.raw_table(concat(parts), ids, self._signals, self.texts)
+
+    def _refuse_texts(self, ids: Sequence[int], what: str) -> None:
+        for id in ids:
+            if self._signals[id].kind is SignalKind.TEXT:
+                raise StoreError(
+                    f"{what}: signal {self._signals[id].path!r} is a text; ask for numbers only"
+                )
+
+    def asof(
+        self, signals: Sequence[str], moments: NDArray[np.int64], *, within_ns: int = NS_PER_H
+    ) -> pa.Table:
+        """``time_ns`` and one column per signal (by path): its value at each moment.
+
+        The newest value at or before the moment, null when it is older than ``within_ns`` or BAD;
+        words for text signals. Moments in any order; the rows keep it.
+        """
+        from workshop_brain.store.historian import asof as joining
+
+        moments = np.asarray(moments, np.int64)
+        ids = self._find(list(dict.fromkeys(signals)))
+        if len(ids) * len(moments) > joining.MOST_CELLS:
+            raise StoreError(
+                f"as-of: {len(ids)} signals at {len(moments)} moments are more than "
+                f"{joining.MOST_CELLS} values; ask for fewer"
+            )
+        found = joining.read_as_of(self._rows, ids, moments, within_ns)
+        columns = joining.asof_columns(found, ids, self._signals, self.texts)
+        return pa.table({"time_ns": pa.array(moments), **columns})
+
+    def part_events(self, stations: Sequence[str], from_ns: int, to_ns: int) -> pa.Table:
+        """``station, serial, time_ns``: when a part came to a station, by its ``serial`` signal."""
+        from workshop_brain.store.historian import asof as joining
+
+        ids = self._find([f"{station}/serial" for station in dict.fromkeys(stations)])
+        rows = self._rows(np.unique(np.asarray(ids, np.uint32)), from_ns, to_ns)
+        found = joining.part_events(rows, self.texts)
+        names = [self._signals[id].unit_path for id in found.column("signal").to_pylist()]
+        return found.set_column(0, "station", pa.array(names, pa.string()))
+
+    def aggregate(
+        self,
+        signals: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        *,
+        width_ns: int,
+        depth: int = 6,
+        time_weighted: bool = False,
+    ) -> pa.Table:
+        """Windows of devices: device, time_ns, avg, min, max, sum, count, first, last,
+        time_weighted; sorted by (device, time).
+
+        Windows begin at multiples of ``width_ns`` and are whole: ``from_ns`` is moved down and
+        ``to_ns`` up. A device is the first ``depth`` parts of the path (6: unit, 7: signal).
+        Windows of whole seconds are read from rollups; ``time_weighted`` (the mean weighted by how
+        long each value held) always needs the rows. BAD and NaN rows do not count.
+        """
+        from workshop_brain.store.historian import windows
+
+        if width_ns < 1 or not 1 <= depth <= 7:
+            raise ValueError(f"aggregate: width {width_ns} must be > 0 and depth {depth} in 1..7")
+        from_ns, to_ns = from_ns // width_ns * width_ns, -(-to_ns // width_ns) * width_ns
+        ids = self._find(list(dict.fromkeys(signals)))
+        names, group = windows.groups_of([self._signals[id].path for id in ids], depth)
+        if to_ns <= from_ns or (to_ns - from_ns) // width_ns * len(names) > windows.MOST_WINDOWS:
+            raise StoreError(
+                f"aggregate: {(to_ns - from_ns) // width_ns} windows of {len(names)} devices; 1 to "
+                f"{windows.MOST_WINDOWS} in all can be answered: take wider windows"
+            )
+        self._refuse_texts(ids, "aggregate")
+        by_id = np.zeros(max(ids, default=0) + 1, np.int64)
+        by_id[ids] = group
+        chosen = np.unique(np.asarray(ids, np.uint32))
+        found = self._buckets(chosen, from_ns, to_ns, width_ns)
+        buckets, alone = windows.group_buckets(found, by_id)
+        held = None
+        if time_weighted:
+            rows = self._rows(chosen, from_ns - NS_PER_H, to_ns)
+            held = windows.group_held(windows.hold(rows, from_ns, to_ns, width_ns), by_id)
+        return windows.window_table(buckets, alone, held, names)
+
+    def _buckets(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int, width: int) -> Buckets:
+        return self._steady(
             lambda: reading.read_decimated(
                 self._files,
                 lambda b: self._catalog.segments(from_ns - width, to_ns, bucket_ns=b),
@@ -565,7 +741,6 @@ class Historian:
                 width,
             )
         )
-        return reading.bucket_table(buckets, ids, self._signals)
 
     def sql(
         self, statement: str, *, from_ns: int, to_ns: int, params: Sequence[Any] = ()
@@ -603,8 +778,9 @@ class Historian:
 
     def _snapshot(self, from_ns: int, to_ns: int) -> reading.Snapshot:
         if self._read_only:
+            self._tail.follow()
             sealed, segments = self._catalog.look(from_ns, to_ns)
-            return reading.Snapshot(segments, [self._tail.look(sealed)[0]])
+            return reading.Snapshot(segments, [self._tail.behind(sealed)[0]])
         with self._changed:
             tables = [*(f.table for f in self._frozen), self._table]
             views = [(t.last_position, t.view()) for t in tables if t.rows]
@@ -639,10 +815,11 @@ class Historian:
             return self._last.copy()
 
     def _read_last(self) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
+        self._tail.follow()
         sealed = self._catalog.meta("sealed", 0)
         last = LastValues.unpack(self._catalog.blob("last_values"))
         last.extend(len(self._signals))
-        last.fold(self._tail.look(sealed)[0])
+        last.fold(self._tail.behind(sealed)[0])
         return last.copy()
 
     def _fold(self, table: Memtable) -> None:
@@ -655,26 +832,52 @@ class Historian:
         self._folded = (table.first_position, table.rows)
 
     def curves(
-        self, *, serial: str | None = None, station: str | None = None, limit: int = 100
+        self,
+        *,
+        serial: str | None = None,
+        station: str | None = None,
+        program: str | None = None,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        before: tuple[int, str, str, int] | None = None,
+        limit: int = 100,
     ) -> list[Curve]:
-        """Curves of a part or station, newest first; one per (serial, station, step, time)."""
-        return self._steady(lambda: self._read_curves(serial, station, limit))
+        """Curves with their values, newest first; one per (serial, station, step, time).
 
-    def _read_curves(self, serial: str | None, station: str | None, limit: int) -> list[Curve]:
+        ``before``: the (time_ns, serial, station, step) of the last one of the page before.
+        """
+        wish = CurveWish(
+            serial=serial, station=station, program=program, from_ns=from_ns, to_ns=to_ns,
+            before=before,
+        )  # fmt: skip
+        return self._steady(lambda: self._read_curves(wish, limit))
+
+    def list_curves(self, wish: CurveWish, limit: int = 100) -> list[CurveKey]:
+        """What curves there are, newest first, without their values."""
+        found = {(c.time_ns, c.serial, c.station, c.step): c for c in self._recent_curves(wish)}
+        keys = {
+            key: CurveKey(c.serial, c.time_ns, c.station, c.step, 0, 0, c.program)
+            for key, c in found.items()
+        }
+        for k in self._catalog.find_curves(wish, limit):
+            keys.setdefault((k.time_ns, k.serial, k.station, k.step), k)
+        return [keys[key] for key in sorted(keys, reverse=True)[:limit]]
+
+    def _recent_curves(self, wish: CurveWish) -> list[Curve]:
         if self._read_only:
-            recent = self._tail.look(self._catalog.meta("sealed", 0))[1]
+            self._tail.follow()
+            recent = self._tail.behind(self._catalog.meta("sealed", 0))[1]
         else:
             with self._changed:
                 tables = [f.table for f in self._frozen] + [self._table]
                 recent = [c for table in tables for c in table.curves]
-        found = {
-            (c.serial, c.time_ns, c.station, c.step): c
-            for c in recent
-            if (serial is None or c.serial == serial) and (station is None or c.station == station)
-        }
-        for curve in self._stored_curves(self._catalog.find_curves(serial, station, limit)):
-            found.setdefault((curve.serial, curve.time_ns, curve.station, curve.step), curve)
-        return sorted(found.values(), key=lambda c: c.time_ns, reverse=True)[:limit]
+        return [c for c in recent if wish.fits(c.time_ns, c.serial, c.station, c.step, c.program)]
+
+    def _read_curves(self, wish: CurveWish, limit: int) -> list[Curve]:
+        found = {(c.time_ns, c.serial, c.station, c.step): c for c in self._recent_curves(wish)}
+        for curve in self._stored_curves(self._catalog.find_curves(wish, limit)):
+            found.setdefault((curve.time_ns, curve.serial, curve.station, curve.step), curve)
+        return [found[key] for key in sorted(found, reverse=True)[:limit]]
 
     def _stored_curves(self, keys: Sequence[CurveKey]) -> list[Curve]:
         names = {id: name for id, name, *_ in self._catalog.curve_files()} if keys else {}

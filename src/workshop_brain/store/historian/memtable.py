@@ -24,6 +24,7 @@ class Memtable:
     rows: int = 0
     started_s: float = 0.0
     curves: list[Curve] = field(default_factory=list)
+    curve_bytes: int = 0
     columns: Samples = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,6 +39,12 @@ class Memtable:
     def room(self, rows: int) -> bool:
         """Whether that many rows still fit."""
         return self.rows + rows <= self.capacity
+
+    def add_curve(self, curve: Curve, position: int) -> None:
+        """Make a curve visible."""
+        self.curves.append(curve)
+        self.curve_bytes += curve_size(curve)
+        self.last_position = position
 
     def stage(self, samples: Samples) -> Samples:
         """Copy a batch behind the visible rows and return the copy."""
@@ -57,6 +64,11 @@ class Memtable:
     def view(self) -> Samples:
         """The visible rows."""
         return slice_of(self.columns, 0, self.rows)
+
+
+def curve_size(curve: Curve) -> int:
+    """Bytes of a curve's values in memory."""
+    return sum(values.nbytes for values in curve.channels.values())
 
 
 def empty(rows: int) -> Samples:

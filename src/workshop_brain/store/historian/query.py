@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from workshop_brain.model.signal import Samples, SignalDef, SignalKind
+from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 from workshop_brain.store.historian.catalog import Catalog, Segment
 from workshop_brain.store.historian.memtable import concat, take
 from workshop_brain.store.historian.rollup import (
@@ -257,6 +257,24 @@ def _merge(rows: Samples) -> Samples:
     rows = take(rows, order)
     equal = (rows.signal[1:] == rows.signal[:-1]) & (rows.time_ns[1:] == rows.time_ns[:-1])
     return take(rows, np.append(~equal, True)) if equal.any() else rows
+
+
+def decimate(rows: Samples, points: int) -> Samples:
+    """At most ``points`` rows of each signal, chosen by largest triangles (see ``lttb``).
+
+    Rows sorted by (signal, time); BAD and NaN rows are left out.
+    """
+    from workshop_brain.store.historian.lttb import largest_triangles
+
+    good = ((rows.quality & Quality.BAD) == 0) & ~np.isnan(rows.value)
+    if not good.all():
+        rows = take(rows, good)
+    starts = np.flatnonzero(np.diff(rows.signal, prepend=np.uint32(2**32 - 1)))
+    kept = []
+    for start, stop in pairwise([*starts.tolist(), len(rows)]):
+        since_first = (rows.time_ns[start:stop] - rows.time_ns[start]).astype(np.float64)
+        kept.append(start + largest_triangles(since_first, rows.value[start:stop], points))
+    return take(rows, np.concatenate(kept)) if kept else rows
 
 
 def raw_table(

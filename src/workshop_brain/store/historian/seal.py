@@ -238,7 +238,7 @@ def _row(
 
 def _write_curves(
     directory: Path, catalog: Catalog, curves: Sequence[Curve]
-) -> Iterator[tuple[tuple[int, str, str, int, int, int], list[tuple[str, int, str, int]]]]:
+) -> Iterator[tuple[tuple[int, str, str, int, int, int], list[tuple[str, int, str, int, str]]]]:
     dates: dict[str, list[Curve]] = {}
     for curve in curves:
         dates.setdefault(date_of(curve.time_ns), []).append(curve)
@@ -246,7 +246,7 @@ def _write_curves(
         id = catalog.next_id()
         name = f"curves/date={date}/{id:012d}.parquet"
         size = write_curves(directory / name, group)
-        keys = [(c.serial, c.time_ns, c.station, c.step) for c in group]
+        keys = [(c.serial, c.time_ns, c.station, c.step, c.program) for c in group]
         yield (id, date, name, len(group), size, max(c.time_ns for c in group)), keys
 
 

@@ -24,7 +24,7 @@ POW10 = np.array([10.0**k for k in range(10)])
 RAW = 1
 QUALITY = 2
 L0_GROUP_ROWS = 65_536
-GROUP_ROWS = 245_760
+GROUP_ROWS = 65_536
 SCHEMA = pa.schema(
     [
         ("signal", pa.uint32()),

@@ -4,6 +4,7 @@ Rows that stand in two files (a back-fill, a batch sent twice) are resolved only
 stretches of time that files share; everywhere else rows pass through untouched.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +19,8 @@ from workshop_brain.store.historian.query import Snapshot
 
 _MOST_STRETCHES = 64
 _MEMORY = "512MB"
+MOST_ROWS = 5_000_000
+TIMEOUT_S = 60.0
 
 
 def answer(
@@ -29,31 +32,81 @@ def answer(
     to_ns: int,
     statement: str,
     params: Sequence[Any],
+    *,
+    timeout_s: float = TIMEOUT_S,
+    most_rows: int = MOST_ROWS,
 ) -> pa.Table:
-    """Run one statement over a snapshot of the history and return its rows."""
+    """Run one SELECT over a snapshot of the history and return its rows.
+
+    It reads the snapshot's files and nothing else, writes nothing (also no spill files), and ends
+    with StoreError after ``timeout_s``, above 512 MB or above ``most_rows`` rows.
+    """
     import duckdb
 
     root = str(directory.resolve())
-    with duckdb.connect(config={"threads": 2, "memory_limit": _MEMORY}) as connection:
+    with duckdb.connect(config=_CONFIG) as connection:
         connection.register("memory_rows", _memory(snapshot))
         connection.register("signals", _registry(signals))
         connection.execute(_view(root, snapshot, from_ns, to_ns))
         connection.register("text_codes", _codes(connection, signals, texts))
         connection.execute(_SAMPLES)
-        connection.execute(f"SET allowed_directories=[{_quote(root)}]")
+        files = ", ".join(_quote(f"{root}/{s.file}") for s in snapshot.segments)
+        connection.execute(f"SET allowed_paths=[{files}]")
+        connection.execute("SET python_enable_replacements=false")  # no variable of ours
         connection.execute("SET enable_external_access=false")
         connection.execute("SET lock_configuration=true")
+        timer = threading.Timer(timeout_s, connection.interrupt)
+        timer.start()
         try:
-            found = connection.sql(statement, params=list(params) or None)
-            if found is None:
-                raise StoreError("SQL: the statement answers no rows; ask with SELECT")
-            return found.to_arrow_table()
+            return _rows(connection, _only_select(connection, statement), params, most_rows)
+        except duckdb.InterruptException as error:
+            raise StoreError(
+                f"SQL: no answer within {timeout_s:g} s; ask for a shorter time or fewer signals"
+            ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise StoreError(
+                f"SQL: the statement needs more than {_MEMORY}; aggregate or ask for a shorter time"
+            ) from error
         except duckdb.IOException as error:
             if "No files found" in str(error) or "No such file" in str(error):
                 raise FileNotFoundError(str(error)) from error
             raise DamageError(f"{root}: {error}; restore the file from a backup") from error
         except duckdb.Error as error:
             raise StoreError(f"SQL: {error}") from error
+        finally:
+            timer.cancel()
+
+
+_CONFIG = {
+    "threads": 2,
+    "memory_limit": _MEMORY,
+    "temp_directory": "",  # nothing spills to disk
+}
+
+
+def _only_select(connection: Any, statement: str) -> Any:
+    """The one statement; StoreError unless it is a SELECT: COPY, also explained, could write."""
+    import duckdb
+
+    found = connection.extract_statements(statement)
+    if len(found) != 1 or found[0].type != duckdb.StatementType.SELECT:
+        kinds = ", ".join(str(s.type).rsplit(".", 1)[-1] for s in found) or "nothing"
+        raise StoreError(f"SQL: one SELECT can be answered, this is {kinds}")
+    return found[0]
+
+
+def _rows(connection: Any, statement: Any, params: Sequence[Any], most_rows: int) -> pa.Table:
+    """The answer, batch by batch, so that a huge one is refused before it fills the memory."""
+    reader = connection.sql(statement, params=list(params) or None).to_arrow_reader(100_000)
+    batches, rows = [], 0
+    for batch in reader:
+        rows += batch.num_rows
+        if rows > most_rows:
+            raise StoreError(
+                f"SQL: the answer has more than {most_rows} rows; aggregate, or add LIMIT"
+            )
+        batches.append(batch)
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 _SAMPLES = """

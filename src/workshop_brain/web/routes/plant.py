@@ -14,6 +14,7 @@ from workshop_brain.model.event import EventKind
 from workshop_brain.model.signal import SignalDef, SignalKind
 from workshop_brain.units import NS_PER_MS
 from workshop_brain.web.alarms import active_alarms, alarm_body
+from workshop_brain.web.auth import allows
 from workshop_brain.web.context import Context, Here, Operator, Viewer, answer, identify
 from workshop_brain.web.metrics import MEDIA_TYPE, metrics
 from workshop_brain.web.plain import Json, plain
@@ -27,13 +28,17 @@ _TAGS: OrderedDict[tuple[int, int], bytes] = OrderedDict()
 
 @router.get("/health")
 async def health(request: Request, here: Here) -> Json:
-    """State of the brain and its sources; without sign-in only ``{status}``."""
+    """State of the brain, its stores and its sources; without sign-in only ``{status}``."""
     services, live = here.services, here.services.watch.live
     wall_ns = services.clock.wall_ns()
     sources = services.sources()
     up = all(s["state"] == "up" for s in sources)
-    status = "ok" if up else "degraded"
-    if identify(request) is None:
+    faults, history = services.faults(), services.historian.stats()
+    if history.get("fault"):
+        faults = {"history": str(history["fault"]), **faults}
+    status = "ok" if up and not faults else "degraded"
+    user = identify(request)
+    if user is None or not allows(user.role, "viewer"):
         return Json({"status": status})
     return Json(
         {
@@ -46,7 +51,8 @@ async def health(request: Request, here: Here) -> Json:
             "signals": live.epoch,
             "rate": sum(float(s.get("rate") or 0.0) for s in sources),
             "stale": int(live.stale(wall_ns).sum()),
-            "historian": plain(services.historian.stats()),
+            "historian": plain(history),
+            "faults": faults,
             "latency": plain(services.latency()) if services.plant_rate() == 1.0 else None,
         }
     )
@@ -94,9 +100,12 @@ async def plant(user: Viewer, here: Here) -> Json:
                     ],
                     "links": [
                         {
-                            "from": line.stations[k.source].path,
-                            "to": line.stations[k.target].path,
-                            "capacity": plain(capacity[line.stations[k.target].row]),
+                            "from": [line.stations[s].path for s in k.sources],
+                            "to": [line.stations[s].path for s in k.targets],
+                            "joins": k.joins,
+                            "capacity": None
+                            if k.joins
+                            else plain(capacity[line.stations[k.targets[0]].row]),
                         }
                         for k in line.links
                     ],

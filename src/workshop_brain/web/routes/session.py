@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import secrets
 from typing import Literal
 
 from fastapi import APIRouter
@@ -9,7 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from workshop_brain.web.auth import COOKIE, ROLES, SESSION_S
+from workshop_brain.web.auth import COOKIE, PUSHER, ROLES, SESSION_S
 from workshop_brain.web.context import Admin, Context, Here, Viewer, token_of
 from workshop_brain.web.plain import Json
 from workshop_brain.web.problem import Problem
@@ -17,7 +18,7 @@ from workshop_brain.web.services import User
 
 router = APIRouter(tags=["session"])
 _NAME = re.compile(r"[\w.@+-]{1,64}")
-Role = Literal["viewer", "operator", "planner", "admin"]
+Role = Literal["viewer", "operator", "planner", "admin", "pusher"]
 Language = Literal["en", "zh"]
 
 
@@ -163,13 +164,22 @@ async def users(user: Admin, here: Here) -> Json:
 
 @router.post("/users")
 async def add_user(body: NewUser, user: Admin, here: Here) -> Json:
-    """Add a user; without a password the answer carries a one-time link token to hand over."""
+    """Add a user; without a password the answer carries a one-time link token to hand over.
+
+    A pusher is a program: without a password the answer carries its bearer token instead.
+    """
     if not _NAME.fullmatch(body.name):
         reason = "1 to 64 letters, digits, . @ + - _"
         raise Problem(422, "web.bad_value", field="name", reason=reason, value=body.name)
     if here.services.users.user(body.name) is not None:
         raise Problem(409, "web.user_exists", user=body.name)
     here.auth.audit("user_added", here.auth.wall_ns(), user=body.name, role=body.role, by=user.name)
+    if body.password is None and body.role == PUSHER:
+        secret = secrets.token_urlsafe(32)  # nobody signs in as a program
+        await asyncio.to_thread(here.services.users.add_user, body.name, secret, body.role)
+        token = here.auth.new_session(body.name, TokenWish().days * 86_400)
+        made = {"name": body.name, "role": body.role, "token": token}
+        return Json(made, status_code=201)
     if body.password is None:
         link = here.auth.new_link(body.name, body.role)
         return Json({"name": body.name, "role": body.role, "link": link}, status_code=201)

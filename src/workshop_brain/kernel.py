@@ -16,3 +16,8 @@ R = TypeVar("R")
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function of arrays and scalars in nopython mode."""
     return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """A small kernel that is built into every kernel that calls it: no price for the call."""
+    return cast(Callable[P, R], numba.njit(cache=True, nogil=True, inline="always")(function))

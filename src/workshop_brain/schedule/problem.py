@@ -25,12 +25,14 @@ LOAD_WINDOW_S = 8 * 3600
 
 MOST_LOADS = 2_000
 """Furnace loads of one order; more than a furnace makes in years is a slip of the pen."""
+Load = tuple[tuple[str, int], ...]
+"""``(request, pieces)`` of one furnace load."""
 MOST_OPS = 20_000
 """Operations of one problem: what is built and repaired within seconds."""
 
 _ENDED = {JobState.ENDED}
 _BUSY = {JobState.RUNNING, JobState.INTERRUPTED}
-_WAITING = {JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START}
+_WAITING = {JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START, JobState.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,9 @@ class PlantState:
         Request id -> instant at which late material arrives, ns.
     locked
         Ids of queued jobs that may not be moved any more (kitted, loaded).
+    loads
+        Furnace loads of the plan so far, ``(request, pieces)`` each, by work center: an order that
+        comes in must not mix all of them anew.
     """
 
     jobs: tuple[tuple[JobOrder, JobResponse], ...] = ()
@@ -60,6 +65,7 @@ class PlantState:
     closed: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     material: Mapping[str, int] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
+    loads: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,28 +111,46 @@ def build(
 
 
 def form_loads(
-    items: Sequence[tuple[str, int, int]], capacity: int, window_s: int = LOAD_WINDOW_S
-) -> list[tuple[tuple[str, int], ...]]:
+    items: Sequence[tuple[str, int, int]],
+    capacity: int,
+    window_s: int = LOAD_WINDOW_S,
+    kept: Sequence[Load] = (),
+) -> list[Load]:
     """Furnace loads from ``(request, pieces, due tick)`` of one recipe.
 
     In order of due dates each order joins the first open load of its window with room; an order
-    larger than a furnace fills whole loads first.
+    larger than a furnace fills whole loads first. Loads of ``kept`` whose pieces are all still
+    open stay together.
 
     >>> form_loads([("a", 700, 0), ("b", 150, 60), ("c", 100, 90)], 300)
     [(('a', 300),), (('a', 300),), (('a', 100), ('b', 150)), (('c', 100),)]
+    >>> form_loads([("b", 150, 60), ("c", 100, 90), ("new", 90, 0)], 300, kept=[(("c", 100),)])
+    [(('c', 100), ('new', 90)), (('b', 150),)]
     """
+    left = {request: pieces for request, pieces, _ in items}
+    due_of = {request: due for request, _, due in items}
     loads: list[list[tuple[str, int]]] = []
+    for load in kept:
+        if all(left.get(request, 0) >= pieces for request, pieces in load):
+            loads.append(list(load))
+            for request, pieces in load:
+                left[request] -= pieces
+    room = [capacity - sum(pieces for _, pieces in load) for load in loads]
+    first_due = [min(due_of[request] for request, _ in load) for load in loads]
+    old = len(loads)
     open_loads: list[int] = []
-    room: list[int] = []
-    first_due: list[int] = []
     for request, pieces, due in sorted(items, key=lambda item: (item[2], item[0])):
+        pieces = left[request]
+        if not pieces:
+            continue
         while pieces > capacity:
             loads.append([(request, capacity)])
             room.append(0)
             first_due.append(due)
             pieces -= capacity
         open_loads = [k for k in open_loads if room[k] > 0 and due - first_due[k] <= window_s]
-        for k in open_loads:
+        fitting = (k for k in range(old) if abs(due - first_due[k]) <= window_s)
+        for k in (*fitting, *open_loads):
             if room[k] >= pieces:
                 loads[k].append((request, pieces))
                 room[k] -= pieces
@@ -337,7 +361,8 @@ class _Builder:
                     )
                 )
         for (center, family), items in pools.items():
-            for load in form_loads(items, self.centers[center].capacity):
+            kept = self.state.loads.get(self.centers[center].id, ())
+            for load in form_loads(items, self.centers[center].capacity, kept=kept):
                 text = ";".join(f"{request}:{pieces}" for request, pieces in load)
                 name = hashlib.sha256(text.encode()).hexdigest()[:10]
                 self._add(

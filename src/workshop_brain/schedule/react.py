@@ -1,8 +1,9 @@
 """What to do at once when something happens: candidates by masking, scored, checked, chosen.
 
 Operations that have started stay; those of the frozen zone stay unless the event itself delays
-them. Candidates: right-shift (same sequences, timed anew), re-route (only what the event hurts
-goes elsewhere) and re-dispatch by rules; the preferred one is polished by a short local search.
+them. Candidates: right-shift (same sequences, timed anew; new operations where they finish first),
+re-route (only what the event hurts goes elsewhere) and re-dispatch by rules; the preferred one is
+polished by a short local search, with new operations always one that keeps the sequences.
 The best by the weighted objective, stability included, is taken once the independent checker
 agrees; a re-dispatch, which moves nearly everything, only when it is better by ``Weights.calm``.
 """
@@ -34,6 +35,8 @@ HURT_S = 10 * 60
 """A machine that is down hurts an operation that it delays by more than this ..."""
 SOON_S = 8 * 3600
 """... and that was to start within this time; for later ones the machine may be back."""
+NEW_MOVES = 10
+"""Times as many polishing moves when new operations must find their places among the old ones."""
 _STOPS = {EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT}
 _RETURNS = {EventKind.RESTORED, EventKind.OPERATOR_BACK}
 
@@ -108,10 +111,14 @@ def react(
     )
     scored = _calm_first(scored, weights.calm)
     if iterations > 0 and scored:
-        better = polish(problem, scored[0][2], plan, weights, iterations, seed)
+        is_new = bool(((problem.op_status == OpStatus.FREE) & (plan.machine < 0)).any())
+        start = next((row for row in scored if is_new and _is_calm(row)), scored[0])
+        most = iterations * (NEW_MOVES if is_new else 1)
+        better = polish(problem, start[2], plan, weights, most, seed)
         kpis = objective(problem, better, plan, weights, prices)
-        if kpis.objective < (1.0 - weights.worth) * scored[0][0].objective:
-            scored.insert(0, (kpis, f"{scored[0][1]}+search", better))
+        if kpis.objective < (1.0 - weights.worth) * start[0].objective:
+            rows = [*scored, (kpis, f"{start[1]}+search", better)]
+            scored = _calm_first(sorted(rows, key=lambda row: row[0].objective), weights.calm)
     broken = ""
     for chosen, (kpis, _, candidate) in enumerate(scored):
         violations = verify(problem, candidate)
@@ -140,10 +147,14 @@ CALM = frozenset({"right_shift", "reroute"})
 
 def _calm_first(rows: list[_Row], margin: float) -> list[_Row]:
     """Rows by objective, but those that keep the sequences first unless clearly beaten."""
-    calm = [row for row in rows if row[1] in CALM]
+    calm = [row for row in rows if _is_calm(row)]
     if not calm or rows[0][0].objective < (1.0 - margin) * calm[0][0].objective:
         return rows
-    return [*calm, *(row for row in rows if row[1] not in CALM)]
+    return [*calm, *(row for row in rows if not _is_calm(row))]
+
+
+def _is_calm(row: _Row) -> bool:
+    return row[1].removesuffix("+search") in CALM
 
 
 def apply_event(

@@ -1,12 +1,14 @@
 """Local search on machine sequences: insert and reassign moves under threshold acceptance.
 
-Searchers run in threads (the kernels release the interpreter), each with a falling temperature
-and random numbers of its own (xorshift64*), and go on from the best plan at fixed shares of the
-budget. With an iteration budget the same seed gives the same plan bit for bit, whatever the clock
-does.
+Where the longest path is all that counts, tabu search on its blocks is used instead. Searchers run
+in threads (the kernels release the interpreter), each with random numbers of its own (xorshift64*)
+and, under threshold acceptance, a falling temperature; they go on from the best plan at fixed
+shares of the budget. With an iteration budget the same seed gives the same plan bit for bit,
+whatever the clock does.
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.schedule import tabu
 from workshop_brain.schedule.moves import DUE, WORK, Tables, best_plan, lay_out, search
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
@@ -87,7 +90,9 @@ def improve(
     begin = time.perf_counter()
     base = right_shift(problem, plan)
     start_value = objective(problem, base, reference, weights).objective
-    run = _Run(problem, base, reference, weights, seed, max(1, workers), start_value)
+    is_path = reference is None and not (weights.setup or weights.flow) and tabu.fits(problem)
+    kind = _Paths if is_path else _Moves
+    run = kind(problem, base, reference, weights, seed, max(1, workers), start_value)
     if problem.n_ops and int((problem.op_status == 0).sum()):
         run.go(seconds, iterations, begin, progress)
     return Improvement(
@@ -100,8 +105,11 @@ def improve(
     )
 
 
-class _Run:
+class _Run(ABC):
     """Rounds of parallel searchers that share the best plan."""
+
+    per_move = 1
+    """Moves that one turn of a searcher evaluates, about."""
 
     def __init__(
         self,
@@ -117,9 +125,73 @@ class _Run:
         self.plan, self.value = plan, value
         self.curve: list[tuple[float, int, float]] = [(0.0, 0, value)]
         self.moves = 0
+        self.workers = workers
+        self._begin(seed)
+
+    @abstractmethod
+    def _begin(self, seed: int) -> None:
+        """Make the searchers."""
+
+    @abstractmethod
+    def _round(self, pool: ThreadPoolExecutor, turns: int, hot: float, cold: float) -> None:
+        """Every searcher takes its turns at once, from a hot to a colder share of the heat."""
+
+    @abstractmethod
+    def _collect(self, now: float) -> None:
+        """Take the best plan of all searchers, in their order."""
+
+    @abstractmethod
+    def _exchange(self) -> None:
+        """All searchers go on from the best plan."""
+
+    def go(
+        self,
+        seconds: float | None,
+        iterations: int | None,
+        begin: float,
+        progress: Callable[[float, float], bool] | None,
+    ) -> None:
+        """Search until the budget is used."""
+        each = self.workers * self.per_move
+        total = None if iterations is None else max(1, iterations // each)
+        chunk = max(50, CHUNK // self.per_move) if total is not None else 500 // self.per_move
+        done, share, shared = 0, 0.0, 0
+        with ThreadPoolExecutor(self.workers) as pool:
+            while share < 1.0:
+                moves = chunk if total is None else min(chunk, total - done)
+                clock = time.perf_counter()
+                ahead = _share(seconds, total, begin, done + moves)
+                self._round(pool, moves, 1 - share, max(0.0, 1 - ahead))
+                done += moves
+                self._collect(time.perf_counter() - begin)
+                share = _share(seconds, total, begin, done)
+                if int(share * EXCHANGES) > shared and share < 1.0:
+                    shared = int(share * EXCHANGES)
+                    self._exchange()
+                if progress is not None and not progress(min(1.0, share), self.value):
+                    break
+                if total is None:
+                    took = max(1e-4, time.perf_counter() - clock)
+                    left = max(0.0, (seconds or 0.0) - (time.perf_counter() - begin))
+                    chunk = int(max(50, min(chunk * 4, chunk * min(0.1, left) / took)))
+
+    def _better(self, plan: Plan) -> bool:
+        """Take a searcher's best plan when it is better than all before."""
+        value = objective(self.problem, plan, self.reference, self.weights).objective
+        if value >= self.value - 1e-6:
+            return False
+        self.plan, self.value = plan, value
+        return True
+
+
+class _Moves(_Run):
+    """Threshold acceptance for every objective; on makespan it chases a falling goal."""
+
+    def _begin(self, seed: int) -> None:
+        problem, weights = self.problem, self.weights
         self.target = problem.target == "makespan"
-        self.searchers = [self._fresh(seed * 1000 + k) for k in range(workers)]
-        self.seen = [0.0] * workers
+        self.searchers = [self._fresh(seed * 1000 + k) for k in range(self.workers)]
+        self.seen = [0.0] * self.workers
         unit = _unit(problem, self.searchers[0], weights)
         self.heat, self.slack = HEAT * unit, SLACK * unit
 
@@ -132,36 +204,6 @@ class _Run:
         last = int((self.plan.end + self.problem.op_tail).max())
         goal = last - max(1, round((last - self.problem.now) * GOAL_STEP))
         return np.full(self.problem.n_jobs, goal, np.int64)
-
-    def go(
-        self,
-        seconds: float | None,
-        iterations: int | None,
-        begin: float,
-        progress: Callable[[float, float], bool] | None,
-    ) -> None:
-        """Search until the budget is used."""
-        total = None if iterations is None else max(1, iterations // len(self.searchers))
-        chunk = CHUNK if total is not None else 500
-        done, share, shared = 0, 0.0, 0
-        with ThreadPoolExecutor(len(self.searchers)) as pool:
-            while share < 1.0:
-                moves = chunk if total is None else min(chunk, total - done)
-                clock = time.perf_counter()
-                ahead = _share(seconds, total, begin, done + moves)
-                self._round(pool, moves, 1 - share, max(0.0, 1 - ahead))
-                done += moves
-                self._collect(time.perf_counter() - begin)
-                share = _share(seconds, total, begin, done)
-                if int(share * EXCHANGES) > shared and share < 1.0 and not self.target:
-                    shared = int(share * EXCHANGES)
-                    self._exchange()
-                if progress is not None and not progress(min(1.0, share), self.value):
-                    break
-                if total is None:
-                    took = max(1e-4, time.perf_counter() - clock)
-                    left = max(0.0, (seconds or 0.0) - (time.perf_counter() - begin))
-                    chunk = int(max(50, min(chunk * 4, chunk * min(0.1, left) / took)))
 
     def _round(self, pool: ThreadPoolExecutor, moves: int, hot: float, cold: float) -> None:
         """Every searcher makes its moves at once."""
@@ -206,6 +248,38 @@ class _Run:
             fresh.rng[:] = tables.rng
             fresh.tally[:] = tables.tally
             self.searchers[k], self.seen[k] = fresh, 0.0
+
+
+class _Paths(_Run):
+    """Tabu search on longest paths."""
+
+    per_move = 25
+
+    def _begin(self, seed: int) -> None:
+        seeds = range(seed * 1000, seed * 1000 + self.workers)
+        self.graphs = [tabu.lay_out(self.problem, self.plan, k) for k in seeds]
+        self.seen = [int(graph.tally[tabu.BEST]) for graph in self.graphs]
+
+    def _round(self, pool: ThreadPoolExecutor, turns: int, hot: float, cold: float) -> None:
+        for task in [pool.submit(tabu.tabu_search, graph, turns) for graph in self.graphs]:
+            task.result()
+        self.moves = sum(int(graph.tally[tabu.TRIED]) for graph in self.graphs)
+
+    def _collect(self, now: float) -> None:
+        for k, graph in enumerate(self.graphs):
+            found = int(graph.tally[tabu.BEST])
+            if found < self.seen[k]:
+                self.seen[k] = found
+                if self._better(tabu.best_plan(self.problem, graph)):
+                    self.curve.append((now, self.moves, self.value))
+
+    def _exchange(self) -> None:
+        """Whoever is behind the best goes on from there."""
+        best = min(self.graphs, key=lambda graph: int(graph.tally[tabu.BEST]))
+        for k, graph in enumerate(self.graphs):
+            if graph.tally[tabu.BEST] > best.tally[tabu.BEST]:
+                tabu.follow(graph, best)
+                self.seen[k] = int(graph.tally[tabu.BEST])
 
 
 def _unit(problem: Problem, tables: Tables, weights: Weights) -> float:

@@ -2,6 +2,7 @@
 event, since the reaction path must never wait for a compiler."""
 
 from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import construct
 from workshop_brain.schedule.search import improve
@@ -15,15 +16,18 @@ def warm_up() -> None:
     event = Event(time_ns=2 * 10**9, kind=EventKind.BREAKDOWN, path="0")
     react(problem, plan, event, frozen_s=2, iterations=20)
     improve(problem, plan, iterations=20)
+    path = _tiny(target="makespan")
+    improve(path, construct(path), iterations=20, stable=False, weights=DOCUMENT_WEIGHTS)
 
 
-def _tiny() -> Problem:
+def _tiny(target: str = "tardiness") -> Problem:
     return assemble(
+        target=target,
         alternatives=[[(0, 3), (1, 4)], [(0, 2)], [(1, 5)]],
         preds=[[], [(0, 1)], []],
         op_job=[0, 0, 1],
         job_due=[4, 6],
         n_machines=2,
-        calendar=[[(20, 30)], []],
+        calendar=[[] if target == "makespan" else [(20, 30)], []],
         machines={"resumable": [0, 1]},
     )

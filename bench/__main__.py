@@ -5,7 +5,14 @@ import sys
 
 COMMANDS = (
     ("opcua_decode",),
+    ("opcua_load", "--rounds", "1"),
+    ("opcua_cuts",),
+    ("opcua_browse",),
     ("sparkplug_decode",),
+    ("mtconnect_parse",),
+    ("plant_day", "--hours", "0.5"),
+    ("push",),
+    ("remote_link",),
     ("ingest",),
     ("live_frames",),
     ("schedule", "--seeds", "1", "--sizes", "1000x20", "--reactions", "40"),
@@ -13,7 +20,7 @@ COMMANDS = (
     ("experiment",),
     ("start",),
     ("pixel", "--seconds", "30"),
-    ("reaction", "--events", "20"),
+    ("reaction", "--events", "100"),
     ("kill_store", "--kills", "20"),
     ("plant_load", "--seconds", "600"),
 )

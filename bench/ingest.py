@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import Historian, HistorianSettings
+from workshop_brain.store.historian.sort import warm_up
 
 SIGNALS, DEVICES = 12_000, 153
 START_NS = 1_767_225_600_000_000_000
@@ -209,6 +210,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=200)
     parser.add_argument("--dir", type=Path, default=None, help="on the disk to be measured")
     options = parser.parse_args()
+    warm_up()  # a brain does it before it listens
     batches = list(make_batches(options.rows, options.batch))
     directory = Path(tempfile.mkdtemp(prefix="ingest-", dir=options.dir))
     try:

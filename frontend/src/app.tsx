@@ -1,14 +1,17 @@
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { ageSeconds, connected, live, plantMs, sourceLost, stale } from "./api/live";
+import type { Health } from "./api/types";
 import { clock, day } from "./format";
 import { type Key, language, named, nameOf, t } from "./i18n";
 import { href, route } from "./router";
 import { firstLine, plant } from "./state/plant";
+import { usePoll } from "./state/poll";
 import { begin, may, me, session, signOut } from "./state/session";
 import { dark, theme } from "./state/theme";
 import { SignIn } from "./signin";
 import { Dialog, Icon, type IconName, Problem } from "./ui/parts";
+import { isFree } from "./ui/keys";
 import { Palette, paletteOpen } from "./ui/palette";
 
 type Screen = ComponentType;
@@ -93,6 +96,19 @@ function DataAge(): JSX.Element {
   );
 }
 
+/** Says on every screen that something cannot be written, such as on a full disk. */
+function StoreFault(): JSX.Element | null {
+  const faults = Object.entries(usePoll<Health>("health", 3000).data?.faults ?? {});
+  if (faults.length === 0) return null;
+  const what = faults.map(([name]) => named("fault", name, name)).join(" · ");
+  return (
+    <span role="alert" class="age old" data-state="fault" title={faults.map(([, why]) => why).join("\n")}>
+      <svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true"><path d="M6 1 11.500 11H.5Z" fill="currentColor" /></svg>
+      {t("top.storeFault", { what })}
+    </span>
+  );
+}
+
 function Top({ onHelp }: { onHelp: () => void }): JSX.Element {
   const zh = language.value === "zh";
   return (
@@ -101,6 +117,7 @@ function Top({ onHelp }: { onHelp: () => void }): JSX.Element {
       <Crumbs />
       <span class="space" />
       {plant.value?.simulated && <span class="tag">{t("top.simulated")}</span>}
+      <StoreFault />
       <DataAge />
       <time class="clock" title={t("top.plantTime")}>
         {plantMs.value ? `${day(plantMs.value)} ${clock(plantMs.value)}` : "–"}
@@ -141,9 +158,6 @@ function Help({ onClose }: { onClose: () => void }): JSX.Element {
   );
 }
 
-const typing = (target: EventTarget | null): boolean =>
-  target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName));
-
 function useShortcuts(help: () => void): void {
   useEffect(() => {
     const listen = (event: KeyboardEvent): void => {
@@ -151,7 +165,7 @@ function useShortcuts(help: () => void): void {
       if (control && event.key.toLowerCase() === "k") {
         event.preventDefault();
         paletteOpen.value = !paletteOpen.value;
-      } else if (!control && !event.altKey && !typing(event.target) && !document.querySelector("dialog[open]")) {
+      } else if (isFree(event)) {
         const target = offered()[Number(event.key) - 1];
         if (event.key === "?") help();
         else if (event.key === "/") {

@@ -1,5 +1,5 @@
 import { signal } from "@preact/signals";
-import { language } from "./i18n";
+import { language, t } from "./i18n";
 
 /** The plant's own time zone: people on the floor read plant time, wherever the browser stands. */
 export const zone = signal<string | undefined>(undefined);
@@ -48,14 +48,14 @@ export const percent = (value: number | null | undefined, digits = 0): string =>
 /** Seconds as people say them: `48 s`, `12 min`, `3 h 05`, `2 d 4 h`; the sign is kept. */
 export function duration(seconds: number | null | undefined): string {
   if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "–";
-  const sign = seconds < 0 ? "−" : "";
   const s = Math.abs(seconds);
-  if (s < 99.5) return `${sign}${Math.round(s)} s`;
+  const sign = seconds < 0 && s >= 0.5 ? "−" : "";
+  if (s < 99.5) return sign + t("duration.s", { n: Math.round(s) });
   const minutes = Math.round(s / 60);
-  if (minutes < 100) return `${sign}${minutes} min`;
+  if (minutes < 100) return sign + t("duration.min", { n: minutes });
   const hours = Math.floor(minutes / 60);
-  if (hours < 48) return `${sign}${hours} h ${String(minutes % 60).padStart(2, "0")}`;
-  return `${sign}${Math.floor(hours / 24)} d ${hours % 24} h`;
+  if (hours < 48) return sign + t("duration.h", { n: hours, min: String(minutes % 60).padStart(2, "0") });
+  return sign + t("duration.d", { n: Math.floor(hours / 24), h: hours % 24 });
 }
 
 /** Minutes by which the plant's zone is ahead of UTC at an instant. */
@@ -78,3 +78,13 @@ export function fromField(text: string): number {
   const first = naive - ahead(naive) * 60_000;
   return naive - ahead(first) * 60_000;
 }
+
+/** The last midnight of the plant before an instant. */
+export function midnight(ms: number): number {
+  const shift = ahead(ms) * 60_000;
+  return Math.floor((ms + shift) / 86_400_000) * 86_400_000 - shift;
+}
+
+/** A time of day, with its day when that is another than the day of `beside`. */
+export const timeBeside = (ms: number, beside: number): string =>
+  Number.isFinite(ms) && Number.isFinite(beside) && midnight(ms) !== midnight(beside) ? dayTime(ms) : hourMinute(ms);

@@ -10,6 +10,7 @@ const SHORTEST = 10;
 /** Sign-in, and `#/link/<token>`: the one-time link on which the administrator sets a password. */
 export function SignIn(): JSX.Element {
   const token = route.value.screen === "link" ? (route.value.parts[0] ?? "") : "";
+  const name = token ? (route.value.params.get("user") ?? "") : "";
   const [user, setUser] = useState("");
   const [password, setPassword] = useState("");
   const [again, setAgain] = useState("");
@@ -42,7 +43,7 @@ export function SignIn(): JSX.Element {
       <form class="signin panel" onSubmit={(event) => void submit(event)}>
         <img src="./icon.svg" alt="" width="44" height="44" />
         <h1>{t("app.name")}</h1>
-        <p>{token ? t("signin.link") : t("signin.please")}</p>
+        <p>{!token ? t("signin.please") : name ? t("signin.linkFor", { user: name }) : t("signin.link")}</p>
         {!token && (
           <label>{t("signin.user")}
             <input required autoComplete="username" value={user} onInput={(e) => setUser(e.currentTarget.value)} />
@@ -52,6 +53,7 @@ export function SignIn(): JSX.Element {
           <input required type="password" autoComplete={token ? "new-password" : "current-password"} value={password}
             onInput={(e) => setPassword(e.currentTarget.value)} />
         </label>
+        {token && name && <input class="sr" type="text" tabIndex={-1} aria-hidden="true" autoComplete="username" readOnly value={name} />}
         {token && (
           <label>{t("signin.again")}
             <input required type="password" autoComplete="new-password" value={again}

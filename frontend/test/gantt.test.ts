@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { Bar, ScheduleView } from "../src/api/types";
+import type { Bar, Decision, ScheduleView } from "../src/api/types";
+import { zone } from "../src/format";
+import { holdsPiece } from "../src/line/flow";
 import { axisStep, firstAfter, neighbour, pan, rowsOf, whole, type Window, zoom } from "../src/schedule/model";
-import { better, move } from "../src/schedule/words";
+import { better, candidateText, move, opText, reasonsOf, triggerText } from "../src/schedule/words";
 
 const bar = (op: string, machine: string, start: number): Bar => ({
   op, request: op, product: "p", family: "f", machine, start_ms: start, end_ms: start + 10, setup_start_ms: null, status: "planned", late_s: null,
@@ -65,4 +67,38 @@ test("a KPI's change is better or worse by its own direction", () => {
 test("a move reads the record's machines and instants", () => {
   const row = move({ op: "o", machine_from: "x/y/m1", machine_to: "x/y/m2", start_from_ms: 1000, start_to_ms: 61_000 });
   assert.deepEqual([row.op, row.from, row.to, row.shift], ["o", "m1", "m2", 60]);
+});
+
+test("a move to another day says which", () => {
+  const day = 86_400_000;
+  zone.value = "UTC";
+  const later = move({ op: "o", start_from_ms: 10 * day + 3_600_000, start_to_ms: 11 * day + 7_200_000 }, 10 * day);
+  assert.match(later.start, /^01:00 → 12.01.*02:00$/);
+  const tomorrow = move({ op: "o", start_from_ms: 11 * day + 3_600_000, start_to_ms: 11 * day + 7_200_000 }, 10 * day);
+  assert.match(tomorrow.start, /^12.01.*01:00 → 02:00$/);
+  zone.value = undefined;
+});
+
+test("candidates are named by their parts, loads by the end of their id", () => {
+  assert.equal(candidateText("right_shift+search"), "right shift + search");
+  assert.equal(candidateText("redispatch_2"), "re-dispatch 2");
+  assert.equal(opText("LOAD-heat-e5f7898604"), "Load 8604");
+  assert.equal(opText("W1.soft"), "W1.soft");
+});
+
+test("a stop of a flow line names the station that stopped", () => {
+  const trigger = { kind: "breakdown", path: "p/w/a/asm1/main/asm1", payload: { station: "p/w/a/asm1/z2/st15" } };
+  assert.match(triggerText({ trigger } as unknown as Decision), /· st15$/);
+});
+
+test("the judge's waiting is not told once it is over", () => {
+  const reasons = [{ id: "reason.verified" }, { id: "judge.approve" }];
+  assert.equal(reasonsOf({ state: "waiting_approval", reasons } as Decision).length, 2);
+  assert.deepEqual(reasonsOf({ state: "in_force", reasons } as Decision).map((r) => r.id), ["reason.verified"]);
+});
+
+test("only a station with a piece in it shows a serial number", () => {
+  const at = (state: string, reason: string, blocked = false): boolean => holdsPiece({ state, reason, blocked });
+  assert.deepEqual([at("EXECUTE", "NONE"), at("HELD", "MICRO_STOP"), at("SUSPENDED", "BLOCKED")], [true, true, true]);
+  assert.deepEqual([at("SUSPENDED", "STARVED"), at("IDLE", "NO_JOB"), at("SUSPENDED", "NONE", true)], [false, false, true]);
 });

@@ -46,6 +46,6 @@ test("the palette finds by words in any order, best first, among 12,000 in a few
 test("zones keep the order of the line and those without links come last", () => {
   const station = (path: string, cell: string) => ({ path, cell }) as never;
   const result = zones([station("u", "utilities"), station("a", "z1"), station("b", "z1"), station("c", "z2")],
-    [{ from: "a", to: "b", level: 0, capacity: 1, state: "ok" }, { from: "b", to: "c", level: 0, capacity: 1, state: "ok" }]);
+    [{ from: ["a"], to: ["b"], joins: false, level: 0, capacity: 1, state: "ok" }, { from: ["b"], to: ["c"], joins: false, level: 0, capacity: 1, state: "ok" }]);
   assert.deepEqual(result.map((zone) => zone.cell), ["z1", "z2", "utilities"]);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { duration, fromField, number, toField, zone } from "../src/format";
-import { fill } from "../src/i18n";
+import { duration, fromField, midnight, number, timeBeside, toField, zone } from "../src/format";
+import { fill, language } from "../src/i18n";
 import en from "../src/i18n/en.json";
 import zh from "../src/i18n/zh.json";
 import { condition, REASONS, STATES } from "../src/state/condition";
@@ -31,6 +31,22 @@ test("held is inside, starved and blocked are outside", () => {
 test("durations and numbers are short", () => {
   assert.deepEqual([duration(48), duration(-720), duration(11_100), duration(187_200), duration(null)], ["48 s", "−12 min", "3 h 05", "2 d 4 h", "–"]);
   assert.deepEqual([number(0.01234), number(41.23), number(12_480), number(Number.NaN)], ["0.0123", "41.2", "12,480", "–"]);
+});
+
+test("durations are Chinese for Chinese readers", () => {
+  language.value = "zh";
+  const found = [duration(48), duration(-720), duration(11_100), duration(345_600)];
+  language.value = "en";
+  assert.deepEqual(found, ["48 \u79d2", "\u221212 \u5206\u949f", "3 \u5c0f\u65f6 05 \u5206", "4 \u5929 0 \u5c0f\u65f6"]);
+});
+
+test("a day begins at the plant's midnight", () => {
+  zone.value = "Asia/Shanghai";
+  const noon = Date.UTC(2026, 10, 22, 4, 30);
+  assert.equal(midnight(noon), Date.UTC(2026, 10, 21, 16, 0));
+  assert.equal(timeBeside(noon, noon + 3_600_000), "12:30");
+  assert.match(timeBeside(noon, noon + 86_400_000), /22.11.*12:30/);
+  zone.value = undefined;
 });
 
 test("a time typed in is plant time, wherever the browser stands", () => {

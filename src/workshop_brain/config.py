@@ -7,17 +7,24 @@ understood or named: an unknown key is never passed over.
 import difflib
 import math
 import os
+import re
 import tomllib
 import zoneinfo
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
-from workshop_brain.connect.settings import OpcUaSettings, SourceSettings, SparkplugSettings
+from workshop_brain.connect.remote import IngestSettings
+from workshop_brain.connect.settings import (
+    PROTOCOLS,
+    OpcUaSettings,
+    SourceSettings,
+    SparkplugSettings,
+)
 from workshop_brain.dispatch.open import WAYS
 from workshop_brain.dispatch.settings import DispatchSettings
 from workshop_brain.errors import ConfigError
@@ -35,25 +42,37 @@ from workshop_brain.model.plant import (
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 Table = Mapping[str, Any]
-_PROTOCOLS: dict[str, type[SourceSettings]] = {
-    "opcua": OpcUaSettings,
-    "sparkplug": SparkplugSettings,
-}
-_SCHEMES: dict[str, tuple[str, ...]] = {
-    "opcua": ("opc.tcp",),
-    "sparkplug": ("mqtt", "mqtts"),
-}
 _TOP = (
-    "plant", "calendar", "work_center", "product", "source", "dispatch", "autonomy", "envelope",
+    "plant", "calendar", "work_center", "product", "source", "ingest", "dispatch", "autonomy",
+    "envelope",
 )  # fmt: skip
 _CENTER = (
     "id", "area", "kind", "names", "calendar", "families", "setup_min", "units",
-    "capacity", "transport_s", "transit_s",
+    "capacity", "transport_s", "transit_s", "flow",
 )  # fmt: skip
-_ABOVE_ZERO = {"publishing_ms", "sampling_ms", "queue_s", "timeout_s", "max_input_age_s"}
+_ABOVE_ZERO = {
+    "publishing_ms",
+    "sampling_ms",
+    "queue_s",
+    "timeout_s",
+    "max_input_age_s",
+    "lost_s",
+    "spool_mb",
+}
 _MOST = 1e9  # 31 years in seconds: more is a slip, and would not fit into nanoseconds for long
+_BOUNDS: dict[str, tuple[float, float]] = {  # least (beside 0) and most that can be meant
+    "speed": (0.01, 100), "seconds": (0.001, 1e7), "setup_min": (0, 1e5), "transport_s": (0, 1e7),
+    "transit_s": (0, 1e7), "capacity": (0, 1e6), "operators": (0, 1000),
+    "publishing_ms": (1, 3_600_000), "sampling_ms": (1, 3_600_000), "queue_s": (1, 604_800),
+    "timeout_s": (0.1, 3600), "max_input_age_s": (0.1, 86_400), "veto_s": (1, 604_800),
+    "frozen_min": (0, 1e5), "lost_s": (1, 600), "spool_mb": (1, 1e7),
+}  # fmt: skip
+_ID_LENGTH = 100  # a path of all levels still fits a file name and a tag list
+_PATH_LENGTH = 400
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _KINDS = {
     str: "a text in quotes",
+    bool: "true or false",
     int: "a whole number",
     float: "a number",
     list: "a list",
@@ -69,10 +88,14 @@ class Settings:
     ----------
     sources, dispatch
         Empty for the built-in plant: the supervisor fills in the addresses of the twin.
+    afar
+        Id of a source to the collector on another host that reads it.
     """
 
     plant: Plant
     sources: tuple[SourceSettings, ...] = ()
+    afar: Mapping[str, str] = field(default_factory=dict)
+    ingest: IngestSettings = field(default_factory=IngestSettings)
     dispatch: tuple[DispatchSettings, ...] = ()
     autonomy: AutonomySettings = field(default_factory=AutonomySettings)
     envelope: EnvelopeSettings = field(default_factory=EnvelopeSettings)
@@ -88,12 +111,14 @@ def built_in() -> Settings:
 def load(path: Path) -> Settings:
     """Settings of a plant.toml; ConfigError names file, key and value."""
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path}: no such file; leave it out to run the built-in plant"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: NUL in the name
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     return parse(text, origin=str(path))
 
@@ -101,7 +126,7 @@ def load(path: Path) -> Settings:
 def parse(text: str, *, origin: str, simulated: bool = False) -> Settings:
     """Settings of a plant.toml's text. An empty text gives the built-in plant."""
     try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise ConfigError(f"{origin}: not valid TOML: {error}") from error
     if not data:
@@ -122,11 +147,20 @@ def _settings(data: Table, *, simulated: bool) -> Settings:
     return Settings(
         plant=plant,
         sources=sources,
+        afar=_afar(data, sources),
+        ingest=_ingest(data),
         dispatch=dispatch,
         autonomy=_autonomy(_opt(data, "autonomy", "", dict, {}), plant),
         envelope=_build(EnvelopeSettings, _opt(data, "envelope", "", dict, {}), "envelope"),
         simulated=simulated,
     )
+
+
+def source(row: object, where: str) -> SourceSettings:
+    """Settings of one source from its table; ConfigError names what is wrong with it."""
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: must be a table, got {row!r}")
+    return _source(row, where)
 
 
 def secret(name: str) -> str:
@@ -190,7 +224,17 @@ def _get(table: Table, key: str, where: str, kind: type[T]) -> T:
         value = float(value) if abs(value) < _MOST else math.inf
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ConfigError(f"{place}: must be {_KINDS[kind]}, got {value!r}")
+    if isinstance(value, str):
+        _printable(value, place)
     return value
+
+
+def _printable(text: str, place: str) -> None:
+    """Line ends, NUL and the like are in no name, address or path."""
+    if found := _CONTROL.search(text):
+        raise ConfigError(
+            f"{place}: must not have control characters; take {found[0]!r} out of {text!r}"
+        )
 
 
 def _opt(table: Table, key: str, where: str, kind: type[T], default: T) -> T:
@@ -200,23 +244,45 @@ def _opt(table: Table, key: str, where: str, kind: type[T], default: T) -> T:
 def _number(
     table: Table, key: str, where: str, kind: type[N], default: N, *, above_zero: bool = False
 ) -> N:
-    """A finite number, >= 0 or > 0."""
+    """A finite number, >= 0 or > 0, within what can be meant by its key."""
     value = _opt(table, key, where, kind, default)
-    low = value > 0 if above_zero else value >= 0
-    if not low or not value <= _MOST:
+    least, most = _BOUNDS.get(key.partition("[")[0], (0.0, _MOST))
+    is_enough = value > 0 if above_zero else value >= 0
+    if not is_enough or not value <= most:
         bound = "> 0" if above_zero else ">= 0"
-        raise ConfigError(f"{_at(where, key)}: must be {bound} and at most 1e9, got {table[key]}")
+        raise ConfigError(
+            f"{_at(where, key)}: must be {bound} and at most {most:.15g}, got {table[key]}"
+        )
+    if 0 < value < least:
+        raise ConfigError(f"{_at(where, key)}: must be at least {least:g}, got {table[key]}")
     return value
 
 
 def _word(table: Table, key: str, where: str, default: str | None = None) -> str:
     """An id that becomes one level of a path: not empty, no slash, no dot in front."""
     word = _get({key: default, **table} if default else table, key, where, str)
-    if not word.strip() or "/" in word or word.startswith("."):
+    if not word or "/" in word or word.startswith(".") or word != word.strip():
         raise ConfigError(
-            f"{_at(where, key)}: must be a name without '/' or a dot in front, got {word!r}"
+            f"{_at(where, key)}: must be a name without '/', outer spaces or a dot in front, "
+            f"got {word!r}"
         )
-    return word
+    return _short(word, _at(where, key))
+
+
+def _name(text: str, place: str) -> str:
+    """An id that is no level of a path: a slash is allowed."""
+    if not text or text != text.strip():
+        what = f"must have no outer spaces, got {text!r}" if text.strip() else "is empty"
+        raise ConfigError(f"{place}: {what}")
+    return _short(text, place)
+
+
+def _short(text: str, place: str, most: int = _ID_LENGTH) -> str:
+    if len(text) > most:
+        raise ConfigError(
+            f"{place}: must have at most {most} characters, got {len(text)}: {text[:20]!r}..."
+        )
+    return text
 
 
 def _texts(table: Table, key: str, where: str, default: tuple[str, ...]) -> tuple[str, ...]:
@@ -226,6 +292,7 @@ def _texts(table: Table, key: str, where: str, default: tuple[str, ...]) -> tupl
     for i, text in enumerate(out):
         if not isinstance(text, str):
             raise ConfigError(f"{_at(where, key)}[{i}]: must be {_KINDS[str]}, got {text!r}")
+        _printable(text, f"{_at(where, key)}[{i}]")
         if text in out[:i]:
             raise ConfigError(f"{_at(where, key)}[{i}]: {text!r} stands twice")
     return tuple(out)
@@ -251,7 +318,10 @@ def _rows(table: Table, key: str, where: str = "") -> list[tuple[str, Table]]:
 
 
 def _build(cls: type[T], table: Table, where: str) -> T:
-    """Settings of one connector, way out or envelope from the fields of its dataclass."""
+    """Settings of one connector, way out or envelope from the fields of its dataclass.
+
+    A field with metadata ``rows`` is an array of tables, each built as that dataclass.
+    """
     own = fields(cls)  # type: ignore[arg-type]
     _known(table, [f.name for f in own], where)
     values: dict[str, Any] = {}
@@ -259,13 +329,31 @@ def _build(cls: type[T], table: Table, where: str) -> T:
         if f.name not in table and f.default is not MISSING:
             continue
         if f.type is int or f.type is float:
-            above = f.name in _ABOVE_ZERO
-            values[f.name] = _number(table, f.name, where, f.type, f.default, above_zero=above)
-        elif f.type is str:
-            values[f.name] = _get(table, f.name, where, str)
+            values[f.name] = _field_number(table, f, where)
+        elif f.type is str or f.type is bool:
+            values[f.name] = _get(table, f.name, where, f.type)
+        elif "rows" in f.metadata:
+            kind = f.metadata["rows"]
+            values[f.name] = tuple(_build(kind, r, at) for at, r in _rows(table, f.name, where))
         else:
             values[f.name] = _texts(table, f.name, where, ())
     return cls(**values)
+
+
+def _field_number(table: Table, own: Field[Any], where: str) -> int | float:
+    """A number of a settings field; ``signed`` ones may be below 0, or NaN: not given."""
+    if own.metadata.get("signed"):
+        value: int | float = _get(table, own.name, where, int if own.type is int else float)
+        if abs(value) > _MOST:
+            raise ConfigError(
+                f"{_at(where, own.name)}: must be between -{_MOST:g} and {_MOST:g}, "
+                f"got {table[own.name]}"
+            )
+        return value
+    above = own.name in _ABOVE_ZERO
+    if own.type is int:
+        return _number(table, own.name, where, int, 0, above_zero=above)
+    return _number(table, own.name, where, float, 0.0, above_zero=above)
 
 
 def _zone(table: Table, where: str) -> str:
@@ -328,8 +416,23 @@ def _calendar(row: Table, where: str, zone: str) -> Calendar:
                 f"{at}: from and to must be minutes of one day, 0 <= from < to <= 1440, "
                 f"got from = {start}, to = {end}"
             )
-        windows += [(day, start, end) for day in _days(window, at)]
+        for day in _days(window, at):
+            _apart((day, start, end), windows, at)
+            windows.append((day, start, end))
+    if "windows" in row and not windows and id != "always":
+        raise ConfigError(
+            f"{where}.windows: is empty; state the working time, or use the calendar 'always'"
+        )
     return Calendar(id=id, timezone=zone, windows=tuple(windows))
+
+
+def _apart(new: tuple[int, int, int], windows: list[tuple[int, int, int]], where: str) -> None:
+    day, start, end = new
+    for other, a, b in windows:
+        if other == day and start < b and a < end:
+            raise ConfigError(
+                f"{where}: {start}..{end} overlaps {a}..{b} on day {day}; join them or part them"
+            )
 
 
 def _days(window: Table, where: str) -> list[int]:
@@ -348,6 +451,8 @@ def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]
     families = _texts(row, "families", where, ("any",))
     if not families:
         raise ConfigError(f"{where}.families: is empty; leave it out when there are no changeovers")
+    for i, family in enumerate(families):
+        _name(family, f"{where}.families[{i}]")
     calendar = _opt(row, "calendar", where, str, "always")
     _choice(calendar, calendars, f"{where}.calendar", "calendar")
     capacity = _number(row, "capacity", where, int, 0)
@@ -369,8 +474,53 @@ def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]
         capacity=capacity,
         transport_s=_number(row, "transport_s", where, int, 0),
         transit_s=_number(row, "transit_s", where, int, 0),
+        flow=_flow(row, where, kind),
         names=_names(row, where),
     )
+
+
+def _flow(row: Table, where: str, kind: str) -> tuple[tuple[tuple[str, ...], ...], ...]:
+    """``flow`` of a line: chains of words; ``a1..a9`` a run, ``(a1..a9)`` side by side."""
+    place = f"{where}.flow"
+    chains = _opt(row, "flow", where, list, [])
+    if chains and kind != "line":
+        raise ConfigError(f"{place}: only a work center of kind line has a flow, this is {kind}")
+    out: list[tuple[tuple[str, ...], ...]] = []
+    seen: dict[str, str] = {}
+    for i, chain in enumerate(chains):
+        at = f"{place}[{i}]"
+        if not isinstance(chain, list) or not all(isinstance(word, str) for word in chain):
+            raise ConfigError(f"{at}: must be a list of texts like 'st01..st10', got {chain!r}")
+        stages: list[tuple[str, ...]] = []
+        for word in chain:
+            beside = word.startswith("(") and word.endswith(")")
+            ids = _run(word[1:-1] if beside else word, at)
+            stages += [ids] if beside else [(id,) for id in ids]
+        if len(stages) < 2:
+            raise ConfigError(f"{at}: needs at least two places, got {chain!r}")
+        joins = i > 0 and all(id in seen for id in stages[-1])
+        for id in (id for stage in (stages[:-1] if joins else stages) for id in stage):
+            if id in seen:
+                raise ConfigError(
+                    f"{at}: {id!r} stands in {seen[id]} already; a place has one flow"
+                )
+            seen[id] = at
+        out.append(tuple(stages))
+    return tuple(out)
+
+
+def _run(word: str, where: str) -> tuple[str, ...]:
+    """Ids of one word: ``st08..st11`` counts up, digits as wide as the first's; else the word."""
+    first, dots, last = (part.strip() for part in word.partition(".."))
+    ends = [re.fullmatch(r"(.*?)(\d+)", id) for id in (first, last)]
+    if not dots and first:
+        return (first,)
+    if ends[0] is None or ends[1] is None or ends[0][1] != ends[1][1]:
+        raise ConfigError(f"{where}: must be an id, or a run like 'st01..st10', got {word!r}")
+    low, high, width = int(ends[0][2]), int(ends[1][2]), len(ends[0][2])
+    if not 0 <= high - low < 1000:
+        raise ConfigError(f"{where}: {word!r} must count up, over at most 1000 places")
+    return tuple(f"{ends[0][1]}{n:0{width}d}" for n in range(low, high + 1))
 
 
 def _setup_s(row: Table, where: str, n: int) -> tuple[tuple[int, ...], ...]:
@@ -392,9 +542,13 @@ def _unit(row: Table, where: str, parent: str, families: tuple[str, ...]) -> Wor
     own = _texts(row, "families", where, families)
     for family in own:
         _choice(family, families, f"{where}.families", "family")
+    path = _short(_opt(row, "path", where, str, f"{parent}/{id}"), f"{where}.path", _PATH_LENGTH)
+    levels = path.split("/")
+    if len(levels) < 2 or any(not level or level != level.strip() for level in levels):
+        raise ConfigError(f"{where}.path: must be names with '/' between them, got {path!r}")
     return WorkUnit(
         id=id,
-        path=_opt(row, "path", where, str, f"{parent}/{id}"),
+        path=path,
         families=frozenset(own),
         speed=_number(row, "speed", where, float, 1.0, above_zero=True),
         operators=_number(row, "operators", where, int, 0),
@@ -403,26 +557,28 @@ def _unit(row: Table, where: str, parent: str, families: tuple[str, ...]) -> Wor
 
 def _product(row: Table, where: str, centers: tuple[WorkCenter, ...]) -> Product:
     _known(row, ("id", "names", "routing"), where)
-    id = _get(row, "id", where, str)
-    if not id.strip():
-        raise ConfigError(f"{where}.id: is empty")
-    families = {c.id: c.families for c in centers}
+    id = _name(_get(row, "id", where, str), f"{where}.id")
+    known = {c.id: c for c in centers}
     steps: list[RoutingStep] = []
     for at, step in _rows(row, "routing", where):
-        steps.append(_step(step, at, families, [s.work_center for s in steps]))
+        steps.append(_step(step, at, known, [s.work_center for s in steps]))
     if not steps:
         raise ConfigError(f"{where}.routing: is empty; it needs at least one step")
     return Product(id=id, routing=tuple(steps), names=_names(row, where))
 
 
 def _step(
-    step: Table, where: str, families: Mapping[str, tuple[str, ...]], before: list[str]
+    step: Table, where: str, centers: Mapping[str, WorkCenter], before: list[str]
 ) -> RoutingStep:
     _known(step, ("work_center", "family", "seconds", "after"), where)
     center = _get(step, "work_center", where, str)
-    _choice(center, families, f"{where}.work_center", "work center")
+    _choice(center, centers, f"{where}.work_center", "work center")
     family = _opt(step, "family", where, str, "any")
-    _choice(family, families[center], f"{where}.family", "family")
+    _choice(family, centers[center].families, f"{where}.family", "family")
+    if not any(not unit.families or family in unit.families for unit in centers[center].units):
+        raise ConfigError(
+            f"{where}.family: no unit of {center!r} makes {family!r}; add it to a unit's families"
+        )
     after = _texts(step, "after", where, ())
     missing = set(after) - set(before)
     if missing:
@@ -434,13 +590,34 @@ def _step(
 
 def _source(row: Table, where: str) -> SourceSettings:
     protocol = _get(row, "protocol", where, str)
-    _choice(protocol, _PROTOCOLS, f"{where}.protocol", "protocol")
-    rest = {k: v for k, v in row.items() if k != "protocol"}
-    _known(row, ("protocol", *(f.name for f in fields(_PROTOCOLS[protocol]))), where)
-    settings = _build(_PROTOCOLS[protocol], rest, where)
+    _choice(protocol, PROTOCOLS, f"{where}.protocol", "protocol")
+    rest = {k: v for k, v in row.items() if k not in ("protocol", "collector")}
+    keys = {f.name: f for f in fields(PROTOCOLS[protocol])}
+    _known(row, ("protocol", "collector", *keys), where)
+    settings = _build(PROTOCOLS[protocol], rest, where)
     _word(row, "id", where)
-    if protocol == "opcua" or settings.url:
-        _check_url(settings.url, f"{where}.url", _SCHEMES[protocol])
+    if fault := settings.fault():
+        raise ConfigError(f"{where}.{fault}")
+    if settings.url or keys["url"].default is MISSING:
+        _check_url(settings.url, f"{where}.url", settings.schemes)
+    return settings
+
+
+def _afar(data: Table, sources: tuple[SourceSettings, ...]) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for (at, row), settings in zip(_rows(data, "source"), sources, strict=True):
+        if "collector" not in row:
+            continue
+        out[settings.id] = _word(row, "collector", at)
+        if isinstance(settings, SparkplugSettings) and not settings.url:
+            raise ConfigError(f"{at}.url is missing; a collector on another host needs it")
+    return out
+
+
+def _ingest(data: Table) -> IngestSettings:
+    settings = _build(IngestSettings, _opt(data, "ingest", "", dict, {}), "ingest")
+    if fault := settings.fault():
+        raise ConfigError(f"ingest.{fault}")
     return settings
 
 
@@ -464,7 +641,7 @@ def _dispatch(row: Table, where: str, plant: Plant) -> DispatchSettings:
         for key in ("url", "receiver"):
             if not getattr(settings, key):
                 raise ConfigError(f"{where}.{key} is missing; way {settings.way!r} needs it")
-        _check_url(settings.url, f"{where}.url", _SCHEMES["opcua"])
+        _check_url(settings.url, f"{where}.url", OpcUaSettings.schemes)
     return settings
 
 

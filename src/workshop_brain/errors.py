@@ -3,11 +3,13 @@
 BrainError                  anything a user can be told about
 ├── ConfigError             plant.toml, command line, environment
 ├── SourceError             a machine, broker or server could not be reached or understood
-│   └── DecodeError         bytes from the wire do not follow the protocol
+│   ├── DecodeError         bytes from the wire do not follow the protocol
+│   └── RefusedError        a collector on another host may not deliver what it wants to
 ├── StoreError              history or records cannot be read or written
 │   ├── StoreLockedError    a second instance on the same data directory
 │   └── DamageError         a checksum does not match
 ├── OrderError              an order file or request cannot be accepted
+├── PushError               pushed samples cannot be accepted
 ├── InfeasibleError         no plan satisfies the constraints
 ├── DispatchError           a command could not be sent
 │   └── NotAllowedError     the envelope, the level or the switch forbids it
@@ -33,6 +35,10 @@ class DecodeError(SourceError):
     """Bytes from the wire do not follow the protocol."""
 
 
+class RefusedError(SourceError):
+    """A collector on another host may not deliver what it wants to."""
+
+
 class StoreError(BrainError):
     """History or records cannot be read or written."""
 
@@ -47,6 +53,10 @@ class DamageError(StoreError):
 
 class OrderError(BrainError):
     """An order file or request cannot be accepted."""
+
+
+class PushError(BrainError):
+    """Pushed samples cannot be accepted."""
 
 
 class InfeasibleError(BrainError):

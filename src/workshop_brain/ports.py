@@ -1,7 +1,7 @@
 """What the shell offers the brain, as small protocols. The embedded default and every outside
 engine satisfy the same one and pass the same conformance tests."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -47,6 +47,10 @@ class Historian(Protocol):
 
     def last_seq(self, source: str, session: int) -> int:
         """Highest durable sequence number of a source's session; 0 when there is none."""
+        ...
+
+    def forget_sessions(self, keep: Callable[[str], bool]) -> int:
+        """Forget the sequence numbers of sources whose name ``keep`` refuses; how many."""
         ...
 
 

@@ -1,7 +1,8 @@
 """What every process of the house shares: knowing when its parent is gone, and logging.
 
 The supervisor holds the write end of each child's standard input. When the supervisor dies, even
-by kill -9, the kernel closes the pipe, the child reads the end of file, flushes and stops.
+by kill -9, the kernel closes the pipe, the child reads the end of file, flushes and stops. One that
+cannot flush in time ends all the same: what was acknowledged is on disk, whatever happens.
 """
 
 import asyncio
@@ -9,8 +10,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+
+LAST_S = 4.0
+"""Seconds that a process without its supervisor may take to flush."""
 
 
 def log_to_stderr(name: str) -> logging.Logger:
@@ -42,25 +47,25 @@ async def stop_requested(*, watch_parent: bool) -> str:
     for number in (signal.SIGTERM, signal.SIGINT):
         with suppress(NotImplementedError):
             loop.add_signal_handler(number, settle, signal.Signals(number).name)
-    watcher = asyncio.create_task(_parent_gone(settle)) if watch_parent else None
-    try:
-        return await reason
-    finally:
-        if watcher is not None:
-            watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await watcher
+    if watch_parent:
+
+        def tell(text: str) -> None:
+            with suppress(RuntimeError):  # the loop is over already
+                loop.call_soon_threadsafe(settle, text)
+
+        threading.Thread(target=_watch_parent, args=(tell,), daemon=True).start()
+    return await reason
 
 
-async def _parent_gone(settle: Callable[[str], None]) -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
-    try:
-        while await reader.read(4096):
+def _watch_parent(tell: Callable[[str], None]) -> None:
+    """Wait, in a thread, for the end of standard input; then the process has ``LAST_S`` seconds.
+
+    A thread, because an event loop that is busy must not outlive its supervisor either.
+    """
+    with suppress(OSError):
+        while os.read(0, 4096):
             pass
-        settle("parent gone")
-    finally:
-        transport.close()
+    last = threading.Timer(LAST_S, os._exit, (1,))
+    last.daemon = True
+    last.start()
+    tell("parent gone")

@@ -1,9 +1,10 @@
 """The decision loop on real stores: plan, break, repair, approve, switch off, restart, replay."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Desk:
     ledger: Ledger
     clock: Clock
     events: list[Event]
+    path: Path
 
     async def until(self, fact: Any, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
@@ -98,12 +100,12 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
         feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
         announce=events.append,
         options=DecideOptions(
-            poll_s=0.2, tick_s=0.05, improve_iterations=1, start_iterations=20_000
+            poll_s=0.2, tick_s=0.05, improve_iterations=1, start_iterations=20_000, orders_s=0.1
         ),
     )
     running = asyncio.create_task(decider.run())
     try:
-        yield Desk(decider, source, ledger, clock, events)
+        yield Desk(decider, source, ledger, clock, events, path)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -160,6 +162,97 @@ async def test_the_story_from_plan_to_replay(tmp_path: Path) -> None:
     for entry in ledger.entries("decision"):
         outcome = replay(read_decision(entry.body), ledger.get_input)
         assert outcome.same, [r for r in outcome.rows if not r.same]
+
+
+CAUSES = {
+    "quality_stop": lambda d, unit: d.happen(EventKind.QUALITY_STOP, unit, hours=6),
+    "operator_absent": lambda d, unit: d.happen(EventKind.OPERATOR_ABSENT, unit, hours=6),
+    "rush_order": lambda d, unit: add_order(d, "RUSH", priority=9),
+}
+
+
+def add_order(d: Desk, id: str, priority: int = 1) -> None:
+    """As another process does, such as the command line: straight into the records."""
+    due = START + 40 * NS_PER_H
+    request = WorkRequest(id=id, product="edu_a", quantity=60, due_ns=due, priority=priority)
+    records = Records(d.path / "records.sqlite")
+    records.save_requests([request])
+    records.close()
+
+
+async def busiest(d: Desk) -> str:
+    """The shop machine with most jobs, once the first plan is shown and nothing is computed."""
+    view = d.decider.schedule_view
+    await d.until(lambda: d.decider.state.computing is None and view()["bars"])
+    shops = [b["machine"] for b in view()["bars"] if "/asm1/" not in b["machine"]]
+    return max(sorted(set(shops)), key=shops.count)
+
+
+@pytest.mark.parametrize("cause", list(CAUSES))
+async def test_each_cause_leads_to_a_checked_plan_that_names_it(tmp_path: Path, cause: str) -> None:
+    async with desk(tmp_path) as d:
+        brain = d.decider
+        await d.until(lambda: brain.state.in_force is not None)
+        CAUSES[cause](d, await busiest(d))
+
+        def answer() -> dict[str, Any] | None:
+            rows = [r for r in brain.decisions() if r["decision_class"] == "repair"]
+            meant = (r for r in rows if cause in _kinds(r["trigger"]))
+            return next(meant, None)
+
+        await d.until(lambda: answer() is not None)
+        found = answer()
+        assert found is not None
+        assert found["state"] in ("in_force", "waiting_approval")
+        ids = {m["id"] for m in found["reasons"]}
+        assert {f"trigger.{cause}", "reason.verified", "reason.tardiness"} <= ids
+        assert {"weighted_tardiness_s", "throughput_per_h", "setup_s"} <= found["effect"].keys()
+        if cause == "rush_order":
+            await d.until(lambda: "RUSH.asm1" in {b["op"] for b in brain.schedule_view()["bars"]})
+
+
+def _kinds(trigger: dict[str, Any]) -> set[str]:
+    return {str(t["kind"]) for t in trigger.get("all") or [trigger]}
+
+
+async def test_what_people_answered_is_shown_after_a_restart(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        brain = d.decider
+        await d.until(lambda: brain.state.in_force is not None)
+        await d.until(lambda: any(t.phase == "confirmed" for t in brain.state.tracks.values()))
+        d.happen(EventKind.BREAKDOWN, await busiest(d), hours=20)
+        await d.until(lambda: brain.state.proposal is not None)
+        assert brain.state.proposal is not None
+        id = brain.state.proposal.decision.id
+        await brain.reject(id, "anna", "not now")
+        sent = {r["id"]: r["commands"] for r in brain.decisions() if r["commands"]}
+        assert sent
+    async with desk(tmp_path) as d:
+        rows = {r["id"]: r for r in d.decider.decisions()}
+        assert (rows[id]["state"], rows[id]["answer"]["reason"]) == ("rejected", "not now")
+        for decision, commands in sent.items():
+            again = rows[decision]["commands"]
+            assert [c["job"] for c in again] == [c["job"] for c in commands]
+            assert "confirmed" in {c.get("outcome") for c in again}
+
+
+async def test_the_ledger_is_the_truth_when_the_records_lag_behind(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.until(lambda: d.decider.state.in_force is not None)
+        await d.decider.set_switch("soft", False, "anna")
+        await d.decider.set_level("heat", "release", "advise", "anna")
+        id = d.decider.decisions()[0]["id"]
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as records:
+        # what a full disk or a kill at the wrong moment leaves behind
+        records.execute("UPDATE settings SET value = 'true' WHERE key = 'switch.soft'")
+        records.execute("DELETE FROM settings WHERE key LIKE 'level.%'")
+        records.execute("DELETE FROM decisions")
+        records.commit()
+    async with desk(tmp_path) as d:
+        assert not d.decider.state.is_on("soft")
+        rows = {r["line"]: r for r in d.decider.autonomy_view()["lines"]}
+        assert rows["heat"]["levels"]["release"] == "advise"
+        assert id in {row["id"] for row in d.decider.decisions()}
 
 
 async def test_a_lost_source_and_a_switch_stop_dispatch_and_are_remembered(tmp_path: Path) -> None:

@@ -566,7 +566,12 @@ def test_a_decision_is_approved_with_the_keyboard_alone(open_tab: Tabs, house: H
     page.wait_for_selector(".why")
     page.get_by_role("button", name="Why this?").click()
     page.wait_for_selector(".why .reasons li")
-    page.locator(".gantt-hold canvas").focus()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Control+a")
+    page.get_by_label("Colour").focus()
+    page.keyboard.press("a")  # in a field it is a letter
+    assert house.desk.told == []
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("a")
     wait_until(lambda: house.desk.told, "approval")
     assert house.desk.told == [("approve", "d2", "planner")]
@@ -579,7 +584,7 @@ def test_a_rejection_asks_for_a_reason(open_tab: Tabs, house: House) -> None:
     house.desk.state = "waiting_approval"
     tab = open_tab()
     tab.show("schedule", ".card.wants")
-    tab.page.locator(".gantt-hold canvas").focus()
+    tab.page.locator(".rail a").first.focus()
     tab.page.keyboard.press("r")
     tab.page.get_by_role("textbox", name="Reason").fill("tool is worn")
     tab.page.keyboard.press("Enter")
@@ -630,7 +635,8 @@ def test_the_palette_finds_a_signal_among_all_and_opens_its_trend(open_tab: Tabs
     tab.page.keyboard.press("Control+k")
     tab.page.keyboard.type("st17 torque_33")
     tab.page.wait_for_function(
-        "() => document.querySelector('[role=option]')?.innerText.includes('torque_33')"
+        "() => { const t = document.querySelector('[role=option]')?.innerText ?? '';"
+        " return t.includes('torque_33') && t.includes('st17'); }"
     )
     tab.page.keyboard.press("Enter")
     tab.page.wait_for_selector(".legend-table table")
@@ -709,9 +715,9 @@ def test_an_administrator_adds_changes_and_removes_a_user(open_tab: Tabs, house:
     page.locator("form.fields select[name=role]").select_option("operator")
     page.get_by_role("button", name="Add user").click()
     link = page.get_by_role("textbox", name="One-time link").input_value()
-    assert re.search(r"#/link/[\w-]{20,}$", link)
+    assert re.search(r"#/link/[\w-]{20,}\?user=li\.wei$", link)
     page.keyboard.press("Escape")
-    token = link.rsplit("/", 1)[1]
+    token = link.rsplit("/", 1)[1].split("?")[0]
     answer = httpx.post(
         f"{house.url}api/v1/link", json={"token": token, "password": PASSWORD}, trust_env=False
     )
@@ -732,3 +738,60 @@ def test_the_users_are_for_administrators(open_tab: Tabs) -> None:
     assert tab.page.locator('.rail a[href="#/users"]').count() == 0
     tab.show("users", ".users .empty")
     assert tab.complaints == []
+
+
+def test_a_named_link_names_its_user(browser: Any, house: House) -> None:
+    page = browser.new_page(locale="en-GB")
+    page.goto(f"{house.url}#/link/{'x' * 24}?user=li.wei")
+    page.wait_for_selector("form.signin")
+    assert "One-time link for li.wei" in page.locator("form.signin").inner_text()
+    page.close()
+
+
+LOW = """names => names.flatMap(name => [...document.querySelectorAll(name)]
+  .map(e => [name, Math.round(e.getBoundingClientRect().height)]).filter(([, h]) => h < 100))"""
+
+
+def test_on_a_narrow_screen_nothing_collapses(open_tab: Tabs) -> None:
+    tab = open_tab.fresh()
+    page = tab.page
+    page.set_viewport_size({"width": 800, "height": 1100})
+    wanted = {
+        "wall": (".wall-hold canvas", [".wall-hold", ".wall .side > .grow"]),
+        f"trend?s={TORQUE}": (".legend-table table", [".plot", ".chart", ".legend-table"]),
+        "brain": (".auto li", [".column > .grow", ".column > .grow .scroll"]),
+        "orders": ("form.fields", [".column > .grow .scroll"]),
+    }
+    for address, (ready, boxes) in wanted.items():
+        tab.show(address, ready)
+        if address.startswith("trend"):
+            boxes = boxes[:2]
+        assert page.evaluate(LOW, boxes) == [], address
+        wide = "e => e.scrollWidth - e.clientWidth"
+        assert page.locator("main > .screen").evaluate(wide) <= 0, address
+    tab.show("orders", "form.fields")
+    list_ = page.locator(".column > .grow .scroll")
+    assert list_.evaluate("e => e.scrollWidth - e.clientWidth") <= 0
+    tab.show("wall", ".wall-hold canvas")
+    assert page.locator(".nextone").evaluate("e => e.scrollHeight - e.clientHeight") <= 0
+    page.context.close()
+
+
+def test_the_wall_speaks_only_of_decisions_that_wait(open_tab: Tabs, house: House) -> None:
+    house.desk.state = "in_force"
+    tab = open_tab()
+    panel = tab.page.locator(".nextone")
+    panel.get_by_text("No decision waits").wait_for()
+    house.desk.state = "waiting_approval"
+    panel.locator(".next.wants").wait_for()
+
+
+def test_the_figures_of_a_proposal_are_called_so(
+    open_tab: Tabs, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = house.desk.schedule_view
+    tab = open_tab()
+    tab.show("schedule", ".strip .whose")
+    assert tab.page.locator(".strip .whose").inner_text() == "In force"
+    monkeypatch.setattr(house.desk, "schedule_view", lambda: view() | {"proposal": "d2"})
+    tab.page.wait_for_function("() => document.querySelector('.whose').innerText === 'Proposal'")

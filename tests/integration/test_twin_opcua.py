@@ -127,6 +127,18 @@ async def test_every_device_is_browsed_with_its_ten_tags(plant: Plant, client: C
     assert data.SourceTimestamp.timestamp() >= MONDAY_NS / NS_PER_S
 
 
+async def test_counts_carry_their_unit_and_buffers_their_places(
+    plant: Plant, client: Client
+) -> None:
+    level = await _node(client, "works/assembly/asm1/z1/st02/InfeedLevel")
+    found = {(await n.read_browse_name()).Name: n for n in await level.get_properties()}
+    assert (await found["EngineeringUnits"].read_value()).DisplayName.Text == "pcs"
+    places = (await found["EURange"].read_value()).High
+    index = next(d.index for d in plant.sim.devices if d.id == "st02")
+    assert places == plant.sim.infeed_capacity[index]
+    assert 1 <= places <= 20
+
+
 async def test_each_change_arrives_with_its_own_plant_time(plant: Plant, client: Client) -> None:
     got: list[tuple[datetime, int]] = []
 

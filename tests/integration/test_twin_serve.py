@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from workshop_brain.model.order import JobOrder, JobState
 from workshop_brain.model.state import UnitState
 from workshop_brain.twin.commands import StoreJob
 from workshop_brain.twin.control import post
-from workshop_brain.twin.journal import Journal, Pace
+from workshop_brain.twin.journal import FASTEST, Journal, Pace
 from workshop_brain.twin.opcua_server import NAMESPACE
 from workshop_brain.twin.record import read_record
 from workshop_brain.twin.serve import PlantProcess
@@ -88,6 +89,50 @@ async def test_the_plant_runs_obeys_and_records(tmp_path: Path) -> None:
     assert set(got) <= sent  # what a client saw is what was sent, by value and plant time
     sparkplug = np.isin(signal, [k for k, p in enumerate(paths) if p.endswith("/air_pressure")])
     assert sparkplug.any()
+
+
+async def test_at_full_speed_the_plant_clock_follows_what_was_published(tmp_path: Path) -> None:
+    options = {"start_ns": MONDAY_NS, "speed": FASTEST, "journal": tmp_path}
+    stamps: list[int] = []
+
+    class Handler:
+        def datachange_notification(self, node: Node, value: int, data: Any) -> None:
+            stamp = data.monitored_item.Value.SourceTimestamp
+            stamps.append(round((stamp - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e9))
+
+    async with running(**options) as (process, told):
+        assert told["speed"] == "max"
+        async with Client(told["opcua"]) as client:
+            ns = await client.get_namespace_index(NAMESPACE)
+            node = client.get_node(ua.NodeId("works/assembly/asm1/z1/st05/ProdProcessedCount", ns))
+            subscription = await client.create_subscription(20, Handler())
+            await subscription.subscribe_data_change(node, queuesize=1000)
+            begin, wall = process.sim.now_ns, time.monotonic()
+            while len(stamps) < 20:  # noqa: ASYNC110  the server's own pace
+                await asyncio.sleep(0.05)
+            passed_s = (process.sim.now_ns - begin) / NS_PER_S
+            assert passed_s > 10 * (time.monotonic() - wall)
+            assert passed_s > 500  # about 20 pieces at a takt of 37 s
+            assert stamps == sorted(set(stamps))
+            assert stamps[-1] <= process.sim.now_ns
+            await subscription.delete()
+        process.set_speed(1.0)
+        begin = process.plant_now()
+        assert begin >= process.sim.now_ns  # no instant is lived twice, and none stood still for
+        await asyncio.sleep(0.5)
+        assert 0 < process.plant_now() - begin < 2 * NS_PER_S
+        assert process.status()["speed"] == 1.0
+        process.set_speed(FASTEST)
+        await asyncio.sleep(0.1)
+        assert process.status()["speed"] == "max"
+    reached = process.sim.now_ns
+    again = PlantProcess(
+        built_in().plant, opcua_port=0, mqtt_url=NO_BROKER, control_port=0, journal=tmp_path,
+        speed=FASTEST,
+    )  # fmt: skip
+    again.close()
+    assert again.sim.now_ns == reached
+    assert again.sim.fingerprint() == process.sim.fingerprint()
 
 
 def test_a_restart_goes_on_with_the_day(tmp_path: Path) -> None:

@@ -19,16 +19,22 @@ from gmqtt.mqtt.constants import MQTTv311
 from numpy.typing import NDArray
 
 from workshop_brain.config import built_in
+from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.sparkplug.broker import (
     find_mosquitto,
     free_port,
     mosquitto_command,
     wait_until_open,
 )
+from workshop_brain.connect.sparkplug.host import Host as BrainHost
 from workshop_brain.errors import ConfigError
 from workshop_brain.model.curve import Curve
+from workshop_brain.model.state import StopReason
 from workshop_brain.twin import sparkplug_wire as wire
+from workshop_brain.twin.commands import Command, QualityStop, RepairUnit
 from workshop_brain.twin.curves import cycle_curves, has_curves
+from workshop_brain.twin.journal import BirthNumbers, Journal
+from workshop_brain.twin.serve import PlantProcess
 from workshop_brain.twin.signals import Signals
 from workshop_brain.twin.sim import PlantSim
 from workshop_brain.twin.sparkplug_edge import EdgeNode, broker_address
@@ -69,6 +75,7 @@ class Host:
     def __init__(self, port: int) -> None:
         self.port = port
         self.messages: list[tuple[str, wire.Payload]] = []
+        self.raw: list[tuple[str, bytes]] = []
         self._client: gmqtt.Client | None = None
 
     async def connect(self) -> None:
@@ -87,6 +94,7 @@ class Host:
         return json.dumps({"online": online, "timestamp": self.stamp}).encode()
 
     def _message(self, client: Any, topic: str, payload: bytes, *rest: Any) -> int:
+        self.raw.append((topic, bytes(payload)))
         self.messages.append((topic, wire.decode(bytes(payload))))
         return 0
 
@@ -102,11 +110,11 @@ class Host:
             await self._client.disconnect()
             self._client = None
 
-    def command(self, topic: str, name: str, value: bool) -> None:
+    def command(
+        self, topic: str, name: str, value: float | str, kind: int = wire.DataType.BOOLEAN
+    ) -> None:
         assert self._client is not None
-        metric = wire.metric_bytes(
-            name=name, datatype=wire.DataType.BOOLEAN, value=wire.scalar(11, value)
-        )
+        metric = wire.metric_bytes(name=name, datatype=kind, value=wire.scalar(kind, value))
         self._client.publish(topic, wire.payload_bytes(1, [metric], None), qos=0)
 
     def kinds(self, node: str) -> list[str]:
@@ -127,7 +135,7 @@ class Host:
                 if parts[2] == "DBIRTH":
                     names[parts[4], metric.alias or 0] = metric.name
                 name = names[parts[4], metric.alias or 0]
-                if isinstance(metric.value, int | float):
+                if isinstance(metric.value, int | float) and "Control/" not in name:
                     out[f"{parts[4]}/{name}", metric.time_ms] = float(metric.value)
         return out
 
@@ -161,7 +169,7 @@ class Edge:
     """One edge node over a small running plant, sampled 50 times a second."""
 
     def __init__(
-        self, sim: PlantSim, port: int, *, host: str = HOST, store_s: float = 60.0
+        self, sim: PlantSim, port: int, *, host: str = HOST, store_s: float = 60.0, **more: Any
     ) -> None:
         self.sim = sim
         self.signals = Signals(sim, seed=1, rate=0.25)
@@ -177,6 +185,7 @@ class Edge:
             record=self.memory,
             record_ids=np.arange(self.signals.count),
             store_s=store_s,
+            **more,
         )
 
     async def sample(self) -> None:
@@ -239,8 +248,11 @@ async def test_births_then_data_by_alias_in_unbroken_sequence(
     births = host.of("DBIRTH")
     assert host.kinds("shafts")[: 1 + len(births)] == ["NBIRTH"] + ["DBIRTH"] * len(births)
     assert len(births) == len(edge.row.devices)
-    named = [m for _, p in births for m in p.metrics if m.datatype != wire.DataType.DATASET]
+    scalars = [m for _, p in births for m in p.metrics if m.datatype != wire.DataType.DATASET]
+    named = [m for m in scalars if not m.name.startswith("Device Control/")]
     assert len(named) == edge.row.last - edge.row.first
+    assert len(scalars) - len(named) == 2 * len(births)
+    assert all(m.alias is None for m in scalars if m not in named)
     first = named[0]
     assert first.properties["path"] == edge.signals.path[edge.row.first]
     assert {"path", "engUnit", "engLow", "engHigh", "kind"} <= set(first.properties)
@@ -267,6 +279,105 @@ async def test_rebirth_is_answered_with_all_births(sim: PlantSim, broker: Broker
         again = host.of("NBIRTH")[1][1]
         assert again.seq == 0
     await host.leave()
+
+
+async def test_a_device_obeys_what_is_written_to_it(
+    sim: PlantSim, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    got: list[Command] = []
+
+    async def apply(command: Command) -> str:
+        got.append(command)
+        return "" if isinstance(command, QualityStop) else "not now"
+
+    host, edge = Host(broker.port), Edge(sim, broker.port, apply=apply)
+    path = sim.devices[edge.row.devices[0]].path
+    topic = f"spBv1.0/{GROUP}/DCMD/shafts/{path.rsplit('/', 1)[1]}"
+    double = wire.DataType.DOUBLE
+    await host.connect()
+    async with running(edge):
+        await until(lambda: len(host.of("DDATA")) > 20)
+        host.command(topic, "Device Control/Quality Stop", 90.0, double)
+        host.command(topic, "Device Control/Repair", True)
+        host.command(topic, "Device Control/Quality Stop", -1.0, double)
+        for _ in range(2):
+            host.command(topic, "press1_setpoint", 40.0, double)
+        host.command(topic.replace("/sh1", "/nobody"), "Device Control/Repair", True)
+        host.command(f"spBv1.0/{GROUP}/NCMD/shafts", "Node Control/Reboot", True)
+        await until(lambda: edge.node.status().refused == 6)
+    await host.leave()
+    assert got == [QualityStop(path, 90.0), RepairUnit(path)]
+    assert edge.node.status().obeyed == 1
+    assert caplog.text.count("press1_setpoint") == 1
+    assert "Node Control/Reboot" in caplog.text
+    assert "nobody/Device Control/Repair" in caplog.text
+    assert "-1.0" in caplog.text
+    assert "not now" in caplog.text
+
+
+async def test_commands_over_sparkplug_are_part_of_the_day(broker: Broker, tmp_path: Path) -> None:
+    plant, options = built_in().plant, {"opcua_port": 0, "control_port": 0}
+    url = f"mqtt://127.0.0.1:{broker.port}"
+    process = PlantProcess(
+        plant, **options, mqtt_url=url, primary_host=HOST, journal=tmp_path, start_ns=MONDAY_NS
+    )
+    host, stop = Host(broker.port), asyncio.Event()
+    ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(process.run(stop, ready.set_result))
+    await host.connect()
+    try:
+        await ready
+        await until(lambda: len(host.of("DBIRTH")) == 153)
+        device = next(d for d in process.sim.devices if d.id == "st05")
+        topic = f"spBv1.0/{GROUP}/DCMD/z1/st05"
+        host.command(topic, "Device Control/Quality Stop", 3600.0, wire.DataType.DOUBLE)
+        await until(lambda: process.sim.stop_reason[device.index] == StopReason.QUALITY_STOP)
+        host.command(topic, "Device Control/Repair", True)
+        await until(lambda: process.status()["commands"] == 2)
+        assert process.sim.stop_reason[device.index] != StopReason.QUALITY_STOP
+        told = BrainHost("sp", "local", Outbox("sp", "sparkplug", tmp_path, tmp_path), _no_command)
+        for topic, payload in host.raw:
+            told.message(topic, payload, MONDAY_NS)
+        assert len(told.outbox.signals) == process.signals.count
+        assert told.rejected == 0
+    finally:
+        stop.set()
+        await task
+        await host.leave()
+    day = Journal(tmp_path).load(plant, 1, process._pace.wall_ns)
+    assert day is not None
+    assert [c for _, c in day.commands] == [
+        QualityStop(device.path, 3600.0), RepairUnit(device.path),
+    ]  # fmt: skip
+    replay = PlantSim(plant, seed=1, start_ns=day.start_ns)
+    for time_ns, command in day.commands:
+        replay.advance(time_ns)
+        replay.command(command)
+    replay.advance(process.sim.now_ns)
+    assert replay.fingerprint() == process.sim.fingerprint()
+
+
+def _no_command(topic: str, payload: bytes) -> None:
+    raise AssertionError(f"nothing was to be asked for: {topic}")
+
+
+async def test_a_restart_does_not_use_a_birth_number_again(
+    sim: PlantSim, broker: Broker, tmp_path: Path
+) -> None:
+    numbers: list[int] = []
+    for _ in range(2):  # two lives of the process over one directory
+        kept = BirthNumbers(tmp_path / "bdseq.json")
+        host, edge = Host(broker.port), Edge(sim, broker.port, birth_numbers=kept)
+        await host.connect()
+        async with running(edge):
+            await until(lambda host=host: bool(host.of("NBIRTH")))
+        await until(lambda host=host: bool(host.of("NDEATH")))
+        await host.leave()
+        born, dead = host.of("NBIRTH")[-1][1], host.of("NDEATH")[-1][1]
+        found = [m.value for p in (born, dead) for m in p.metrics if m.name == "bdSeq"]
+        assert len(set(found)) == 1
+        numbers.append(int(str(found[0])))
+    assert numbers[1] == numbers[0] + 1
 
 
 async def test_a_dead_host_loses_nothing(sim: PlantSim, broker: Broker) -> None:

@@ -309,6 +309,16 @@ def test_past_events_are_state_changes_of_units_and_decisions(house: House) -> N
     assert wrong.status_code == 422
 
 
+def test_health_names_what_cannot_be_written(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    with house.client("viewer") as client:
+        assert client.get("/health").json()["faults"] == {}
+        monkeypatch.setattr(house.services, "faults", lambda: {"ledger": "the disk is full"})
+        told = client.get("/health").json()
+        assert (told["status"], told["faults"]) == ("degraded", {"ledger": "the disk is full"})
+    with house.client() as client:
+        assert client.get("/health").json() == {"status": "degraded"}
+
+
 # -- every route ----------------------------------------------------------------------------
 
 READS = [
@@ -317,7 +327,10 @@ READS = [
     "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=soft1",
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
     "/events/recent", "/curves",
-    "/parts/SN1", "/work-list",
+    "/parts/SN1", "/work-list", "/prom/api/v1/query?query=torque", "/prom/api/v1/labels",
+    "/prom/api/v1/query_range?query=torque&start=1&end=2&step=1", "/prom/api/v1/rules",
+    "/prom/api/v1/series?match[]=torque", "/prom/api/v1/label/unit/values",
+    "/prom/api/v1/metadata", "/prom/api/v1/status/buildinfo", "/prom/api/v1/query_exemplars",
 ]  # fmt: skip
 CHANGES = [
     ("POST", "/orders", {"id": "Z", "product": "dct_a", "quantity": 1, "due": "+1d"}, "planner"),
@@ -371,9 +384,10 @@ def test_changes_are_refused_below_their_role(
 
 def test_every_route_of_the_api_is_in_these_tests(house: House) -> None:
     known = {p.split("?")[0] for p in READS} | {path for _, path, _, _ in CHANGES}
-    own = {"/login", "/link", "/logout", "/ticket", "/events"}
-    names = {"id": {"asm1", "d1", "Q"}, "job": {"J1"}, "serial": {"SN1"}, "name": {"nobody"},
-             "line": {"hard"}, "decision_class": {"repair"}}  # fmt: skip
+    own = {"/login", "/link", "/logout", "/ticket", "/events", "/samples"}
+    names = {"id": {"asm1", "d1", "Q"}, "job": {"J1"}, "serial": {"SN1"},
+             "name": {"nobody", "unit"}, "line": {"hard"},
+             "decision_class": {"repair"}}  # fmt: skip
     with house.client() as client:
         schema = client.get("/openapi.json").json()
     for path in schema["paths"]:
@@ -385,6 +399,33 @@ def test_every_route_of_the_api_is_in_these_tests(house: House) -> None:
             options = {o.replace("{" + key + "}", v) for o in options for v in values}
         assert options & known, path
     assert not [r for r in house.app.routes if isinstance(r, APIRoute) and not r.endpoint.__doc__]
+
+
+def test_a_prometheus_data_source_reads_the_history(house: House) -> None:
+    door = "/prom/api/v1/"
+    with house.client("viewer") as client:
+        now = {"query": f'torque{{path="{LINE}/z1/st01/torque"}}', "time": NOW / S - 1}
+        body = client.get(f"{door}query", params=now).json()
+        form = {"query": "avg_over_time(torque[1m])", "start": NOW / S - 300, "end": NOW / S}
+        steps = client.post(f"{door}query_range", data={**form, "step": "60"}).json()
+        units = client.get(f"{door}label/unit/values", params={"match[]": "torque"}).json()
+        wrong = client.get(f"{door}query", params={"query": "topk(1, torque)"})
+    assert body["status"] == "success"
+    (found,) = body["data"]["result"]
+    assert found["metric"]["unit"] == "st01"
+    assert found["metric"]["uom"] == "N.m"
+    assert found["value"][1] == str(50 + 599 % 7)
+    values = [float(v) for _, v in steps["data"]["result"][0]["values"]]
+    assert len(values) == 6
+    assert values == pytest.approx([53.0] * 6, abs=0.2)
+    assert "st01" in units["data"]
+    assert (wrong.status_code, wrong.json()["errorType"]) == (400, "bad_data")
+    for password in (PASSWORD, house.tokens["viewer"]):
+        with httpx.Client(base_url=f"{house.url}/api/v1", auth=("viewer", password), **LOCAL) as c:
+            assert c.get(f"{door}labels").status_code == 200
+    with httpx.Client(base_url=f"{house.url}/api/v1", auth=("viewer", "no"), **LOCAL) as client:
+        refused = client.get(f"{door}labels")
+    assert refused.status_code == 401
 
 
 # -- sign-in --------------------------------------------------------------------------------
@@ -410,6 +451,8 @@ def test_wrong_passwords_are_slowed_down_in_both_languages(house: House) -> None
         assert first.json()["error"]["message"] == "用户名或密码错误。"
         answers = [client.post("/login", json=wrong).status_code for _ in range(6)]
         assert answers[-1] == 429
+        right = {"user": "planner", "password": PASSWORD}  # behind a proxy: of the same address
+        assert client.post("/login", json=right).status_code == 200
     audit = (house.services.data_dir / "logs" / "audit.jsonl").read_text("utf-8").splitlines()
     assert sum(orjson.loads(line)["kind"] == "sign_in_failed" for line in audit) >= 5
     house.app.state.context.auth._tries._failed.clear()
@@ -574,7 +617,7 @@ def test_decision_is_shown_with_text_and_approved_once(house: House) -> None:
         assert found["time_ms"] == NOW / 1e6
         assert found["level"] == "approve"
         assert found["trigger"]["time_ms"] == NOW / 1e6
-        assert found["reasons"][0]["text"] == "不存在 x y。"
+        assert found["reasons"][0]["text"] == "不存在x y。"
         done = client.post("/decisions/d1/approve", json={"reason": "go"})
         assert done.json()["state"] == "approved"
         again = client.post("/decisions/d1/approve", json={"reason": "go"})

@@ -130,7 +130,8 @@ def test_restored_values_are_there_and_old_breakdowns_are_known() -> None:
     time_ns = np.full(5, -(2**63), np.int64)
     value, quality = np.full(5, np.nan), np.full(5, 2, np.uint8)
     time_ns[state], value[state], quality[state] = NOW, UnitState.ABORTED, 0
-    watch.restore(time_ns, value, quality)
+    (stop,) = watch.restore(time_ns, value, quality)
+    assert (stop.kind, stop.time_ns) == (EventKind.BREAKDOWN, NOW)
     assert watch.units.state[0] == UnitState.ABORTED
     again = watch.on_samples(batch((state, NOW + S, UnitState.EXECUTE)), 0)
     assert EventKind.RESTORED in [e.kind for e in again]
@@ -192,3 +193,13 @@ def test_wall_order_is_line_devices_then_work_center_units() -> None:
     assert order[:2] == [f"{ROOT}/z1/st01", f"{ROOT}/z1/st02"]
     assert order[2:] == [u.path for c in watch.plant.work_centers for u in c.units]
     assert len(watch.unit_order()) == len(set(order))
+
+
+def test_known_since_is_never_later_than_now() -> None:
+    """Before the first stamp plant time is wall time; the plant may live months before it."""
+    watch, ids = watch_of(CONTROLLER)
+    watch.tick(NOW + 90 * 86_400 * S)
+    watch.on_samples(batch((ids[f"{CONTROLLER}/prod_processed_count"], NOW, 5.0)), 0)
+    watch.tick(NOW)
+    view = watch.line_view("asm1", NOW, np.zeros(watch.live.epoch, np.bool_))
+    assert view["output"]["since_ms"] <= NOW / 1e6

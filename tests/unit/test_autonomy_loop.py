@@ -213,6 +213,17 @@ def test_routine_is_gathered_and_planned_at_most_every_five_minutes(kind: EventK
     assert {t["path"] for t in work.triggers} == {U1, U2}
 
 
+def test_a_late_finish_is_repaired_at_once_but_not_under_the_eyes_of_people() -> None:
+    run = in_force(Level.APPROVE)
+    (react,) = found(
+        run.tell(f.Happened, event=event(EventKind.LATE_FINISH, U1, job="A.l1")), a.React
+    )
+    assert react.triggers[0]["kind"] == "late_finish"
+    run.propose(plan(order(), order("B.l1")), "D2", kind=DecisionClass.REPAIR, moves=(moved(),))
+    assert list(run.state.open) == ["D2"]
+    assert not found(run.tell(f.Happened, event=event(EventKind.LATE_FINISH, U2)), a.React)
+
+
 def test_routine_waits_for_the_answer_to_a_proposal() -> None:
     run = in_force(Level.APPROVE)
     run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
@@ -261,6 +272,26 @@ def test_a_plan_that_only_moves_times_asks_nobody() -> None:
     assert run.state.budget.left("l1", run.state.time_ns, run.config.envelope) == 60
 
 
+@pytest.mark.parametrize("level", [Level.OBSERVE, Level.ADVISE])
+def test_at_observe_and_advise_not_even_times_come_into_force(level: Level) -> None:
+    run = in_force(Level.REPORT)
+    repair = DecisionClass.REPAIR
+    run.tell(f.LevelSet, line="l1", decision_class=repair, level=level, user="anna")
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    timed = plan(order(start_s=7800), order("B.l1", start_s=12000), hash="P2")
+    run.propose(timed, "D2", kind=DecisionClass.REPAIR, moves=(moved(to=U1, by_s=600),))
+    assert run.state.states["D2"] is DecisionState.PROPOSED
+    assert run.state.in_force is not None
+    assert run.state.in_force.hash != "P2"
+
+
+def test_a_plan_without_a_job_that_is_not_over_is_more_than_another_time() -> None:
+    run = in_force(Level.APPROVE)
+    run.tell(f.Happened, event=event(EventKind.BREAKDOWN, U1))
+    run.propose(plan(order(start_s=7800), hash="P2"), "D2", kind=DecisionClass.REPAIR)
+    assert run.state.states["D2"] is DecisionState.WAITING_APPROVAL
+
+
 def test_that_nothing_has_to_change_is_an_answer_to_an_urgent_event_only() -> None:
     run = in_force(Level.APPROVE)
     same = plan(order(start_s=7200), order("B.l1", start_s=12000), hash="P2")
@@ -268,6 +299,8 @@ def test_that_nothing_has_to_change_is_an_answer_to_an_urgent_event_only() -> No
     (record, _) = found(run.propose(same, "D2", kind=DecisionClass.REPAIR), a.Record)
     assert record.body["reasons"][-1]["id"] == "reason.nothing_to_do"
     run.tell(f.NothingFound, token=run.state.token, reason=Message(id="plan.no_better"))
+    searched = [x.path for x in found(run.log, a.Announce) if x.topic == "searched"]
+    assert searched == ["D2"]
     run.time_s = 301
     run.tell(f.Happened, event=event(EventKind.RESTORED, U2))
     assert not found(run.propose(same, "D3", kind=DecisionClass.REPAIR), a.Record)
@@ -280,6 +313,35 @@ def test_an_unanswered_proposal_is_made_anew_after_a_restart() -> None:
     run.good()
     (react,) = found(run.log, a.React)
     assert [t["kind"] for t in react.triggers] == ["start", "breakdown"]
+
+
+def test_what_was_down_before_a_restart_is_down_for_the_first_plan() -> None:
+    run = Run(config())
+    stops = (event(EventKind.BREAKDOWN, U1), event(EventKind.BREAKDOWN, STATION))
+    run.tell(f.Resumed, in_force=plan(order()), stops=stops)
+    assert run.state.down == {U1: "breakdown"}
+    assert run.state.stations == {STATION: NOW}
+    run.tell(f.Happened, event=event(EventKind.RESTORED, U1))
+    assert run.state.down == {}
+
+
+def test_orders_of_a_refused_plan_are_planned_again() -> None:
+    run = in_force(Level.APPROVE)
+    more = plan(order(start_s=7200), order("B.l1", start_s=12000), order("C.l1"), hash="P2")
+    new = Move(op="C.l1", line="l1", from_unit="", to_unit=U1, from_start_ns=0, to_start_ns=NOW)
+    run.propose(more, "D2", moves=(new,))
+    run.tell(f.Rejected, decision="D2", user="anna")
+    before = len(run.log)
+    run.time_s += 301
+    run.tell(f.Tick)
+    (build,) = found(run.log[before:], a.Build)
+    assert [t["kind"] for t in build.triggers] == ["orders_changed"]
+
+
+def test_the_moves_of_the_last_hour_outlast_a_restart() -> None:
+    run = Run(config())
+    run.tell(f.Resumed, in_force=plan(order()), budget=MoveBudget(((NOW, "l1", 40),)))
+    assert run.state.budget.left("l1", NOW + 1, run.config.envelope) == 20
 
 
 def test_a_new_job_is_more_than_another_time() -> None:
@@ -565,8 +627,8 @@ def test_a_command_under_way_is_held_back_when_the_switch_goes_off() -> None:
     assert found(run.tell(f.SwitchSet, line="l1", on=True, user="anna"), a.Dispatch)
 
 
-def source_event(kind: EventKind) -> Any:
-    return lambda run: run.tell(f.Happened, event=event(kind, "s"))
+def source_event(kind: EventKind, path: str = "s", **payload: Any) -> Any:
+    return lambda run: run.tell(f.Happened, event=event(kind, path, **payload))
 
 
 def seen(age_s: float) -> Any:
@@ -588,6 +650,12 @@ def wait(run: Run) -> None:
             "blocked.source_lost",
         ),
         (source_event(EventKind.GAP), wait, "blocked.gap"),
+        (source_event(EventKind.GAP, lines=["l1"]), wait, "blocked.gap"),
+        (
+            source_event(EventKind.DEATH, path="g/n", source="s", lines=["l1"]),
+            source_event(EventKind.BIRTH, path="g/n", source="s", lines=[]),
+            "blocked.node_dead",
+        ),
     ],
 )
 def test_bad_inputs_block_dispatch_and_good_ones_free_it(
@@ -604,6 +672,18 @@ def test_bad_inputs_block_dispatch_and_good_ones_free_it(
     run.time_s = max(run.time_s, 2500.0)
     run.tell(f.Tick)
     assert found(run.log, a.Dispatch)
+
+
+def test_a_hole_at_one_edge_node_blocks_the_lines_that_it_feeds_alone() -> None:
+    run = Run(config()).good()
+    source_event(EventKind.GAP, node="g/n", lines=["l2"])(run)
+    assert run.state.blocked.keys() == {"l2"}
+    source_event(EventKind.DEATH, path="g/m", source="s", lines=["l1"])(run)
+    wait(run)
+    assert {line: reason.id for line, reason in run.state.blocked.items()} == {
+        "l1": "blocked.node_dead"
+    }
+    assert run.state.sources.keys() == {"s"}
 
 
 def test_a_decision_on_bad_inputs_is_blocked_and_made_anew() -> None:

@@ -15,6 +15,7 @@ from workshop_brain.config import built_in
 from workshop_brain.errors import InfeasibleError, LedgerError
 from workshop_brain.model.decision import DecisionClass
 from workshop_brain.model.order import WorkRequest
+from workshop_brain.twin.orders import order_book
 from workshop_brain.units import NS_PER_H
 
 NOW = 1_800_000_000_000_000_000
@@ -71,6 +72,25 @@ def test_all_three_computations_replay_bit_for_bit() -> None:
         assert outcome.same, [r for r in outcome.rows if not r.same]
     assert repair.decision.line == "soft"
     assert any(m.id == "trigger.breakdown" for m in repair.decision.reasons)
+    back = next(m for m in repair.decision.reasons if m.id == "reason.expected_back")
+    assert back.params == {"unit": SOFT1, "until_ns": NOW + 3 * NS_PER_H}
+
+
+def test_small_orders_find_a_place_and_do_not_turn_the_plan_over() -> None:
+    brain = planner()
+    book = tuple(order_book(PLANT, seed=1, start_ns=NOW, days=5))
+    first = brain.work(task("build", LoopState(), requests=book))
+    plan = first.options[0].plan
+    small = WorkRequest(
+        id="X1", product="hyb_a", quantity=15, due_ns=NOW - 140 * NS_PER_H, priority=3
+    )
+    more = brain.work(task("react", LoopState(basis=plan, in_force=plan), requests=(*book, small)))
+    chosen = more.decision.candidates[more.decision.chosen]
+    assert chosen.name.startswith("right_shift")
+    assert sum(m.counts for m in more.options[0].moves) < 0.1 * len(plan.jobs)
+    assert {"X1.soft", "X1.asm1"} <= more.options[0].plan.index.keys()
+    loads = {id for id in plan.index if id.startswith("LOAD-")}
+    assert len(loads & more.options[0].plan.index.keys()) >= len(loads) - 1
 
 
 def test_a_changed_input_is_found_even_when_its_hash_is_not_checked() -> None:

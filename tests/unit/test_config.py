@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ BRACKET2 = (
 DISPATCH2 = '[[dispatch]]\nwork_center = "mill"\n[autonomy]'
 
 # what stands in the how-to's example, what the user made of it, what the message must say
+MACHINING = 'kind = "machining"'
+FLOW = 'kind = "line"\nflow = [{}]\n#'
+LINE = "flow = [{}]\n" + SETUP
 WRONG = [
     # shapes and types
     (SETUP, "setup_min = 5", "work_center[0].setup_min: must be a list, got 5"),
@@ -132,6 +136,44 @@ WRONG = [
     ('families = ["alu"]', 'families = ["al"]', "units[1].families: no family 'al'; did you mean"),
     ('family = "alu"', 'family = "al"', "routing[0].family: no family 'al'; did you mean 'alu'"),
     (SETUP, 'calendar = "alway"', "work_center[0].calendar: no calendar 'alway'; did you mean 'al"),
+    # flow of a line
+    (SETUP, LINE.format('["a1..a3", "b"], ["c1..c2", "a2"]'), "flow: only a work center of kind"),
+    (MACHINING, FLOW.format('"a1..a3"'), "flow[0]: must be a list of texts like 'st01..st10'"),
+    (MACHINING, FLOW.format('["a1..b3"]'), "flow[0]: must be an id, or a run like 'st01..st10'"),
+    (MACHINING, FLOW.format('["a3..a1"]'), "flow[0]: 'a3..a1' must count up"),
+    (MACHINING, FLOW.format('["a1"]'), "flow[0]: needs at least two places"),
+    (MACHINING, FLOW.format('["a1..a3", "a2"]'), "flow[0]: 'a2' stands in "),
+    (MACHINING, FLOW.format('["a1..a3"], ["a2", "b1"]'), "flow[1]: 'a2' stands in "),
+    # what can be written and cannot be meant
+    ('id = "mill"', f'id = "{"m" * 300}"', "work_center[0].id: must have at most 100 characters"),
+    ('id = "mill"', r'id = "mi\u0000ll"', "work_center[0].id: must not have control characters; t"),
+    ('id = "mill"', r'id = "mi\nll"', r"work_center[0].id: must not have control characters; take"),
+    ('id = "mill"', 'id = "mill "', "work_center[0].id: must be a name without '/', outer spaces"),
+    ('id = "mill1"', 'id = "m/1"', "work_center[0].units[0].id: must be a name without '/'"),
+    ('id = "mill1"', 'id = "m", path = "a//b"', "units[0].path: must be names with '/' between"),
+    ('id = "mill1"', 'id = "m", path = ""', "units[0].path: must be names with '/' between them"),
+    ('id = "bracket"', 'id = "b\\tb"', "product[0].id: must not have control characters"),
+    ('id = "bracket"', f'id = "{"b" * 300}"', "product[0].id: must have at most 100 characters"),
+    ('["steel", "alu"]', '["steel", ""]', "work_center[0].families[1]: is empty"),
+    ('site = "works"', r'site = "a\nb"', "plant.site: must not have control characters"),
+    ("[[product]]", CALENDAR.replace("}]", "}, { days = [1, 0], from = 59, to = 90 }]"),
+     "calendar[0].windows[1]: 59..90 overlaps 0..60 on day 0"),
+    ("[[product]]", CALENDAR.replace("[0]", "[0, 0]"), "calendar[0].windows[0]: 0..60 overlaps 0."),
+    ("[[product]]", '[[calendar]]\nid = "d"\nwindows = []\n[[product]]', "calendar[0].windows: is"),
+    ('{ id = "mill1" }, { id = "mill2", families = ["alu"] }', '{ id = "m", families = ["steel"] }',
+     "routing[0].family: no unit of 'mill' makes 'alu'; add it to a unit's families"),
+    (STEP, "seconds = 1e300 }", "routing[0].seconds: must be > 0 and at most 10000000, got 1e+300"),
+    (STEP, "seconds = 1e-300 }", "routing[0].seconds: must be at least 0.001, got 1e-300"),
+    (STEP, "seconds = inf }", "routing[0].seconds: must be > 0 and at most 10000000, got inf"),
+    (UNITS, 'units = [ { id = "m", speed = nan }', "units[0].speed: must be > 0 and at most 100, "),
+    (UNITS, 'units = [ { id = "m", speed = 1e8 }', "units[0].speed: must be > 0 and at most 100, "),
+    (UNITS, 'units = [ { id = "m", speed = 1e-9 }', "units[0].speed: must be at least 0.01, got 1"),
+    (SETUP, "setup_min = [[0, 1e7], [1, 0]]", "setup_min[0][1]: must be >= 0 and at most 100000, "),
+    ("queue_s = 60", "queue_s = 999999999", "source[0].queue_s: must be > 0 and at most 604800"),
+    ("[autonomy]", "[autonomy]\nveto_s = 999999999", "autonomy.veto_s: must be > 0 and at most 60"),
+    ("queue_s = 60", 'security = "Basic257"', "source[0].security: no security 'Basic257'; known "),
+    ("queue_s = 60", 'security = "auto,Sing"', "source[0].security: no security 'auto,Sing'; know"),
+    ("queue_s = 60", 'security = ""', "source[0].security: no security ''; known are none, auto"),
     # what is missing
     ('id = "mill"', "", "work_center[0].id is missing"),
     ('id = "mill1"', "", "work_center[0].units[0].id is missing"),
@@ -162,6 +204,16 @@ def test_the_example_of_the_how_to_is_understood() -> None:
     assert settings.dispatch[0].way == "job_order"
 
 
+def test_a_flow_is_chains_of_runs_and_places_side_by_side() -> None:
+    flow = '["a09..a11", "(b1..b2)", "c"], ["d1..d2", "a10"]'
+    text = example().replace(MACHINING, FLOW.format(flow), 1)
+    (center,) = config.parse(text, origin="plant.toml").plant.work_centers
+    assert center.flow == (
+        (("a09",), ("a10",), ("a11",), ("b1", "b2"), ("c",)),
+        (("d1",), ("d2",), ("a10",)),
+    )
+
+
 def sparkplug(url: str) -> str:
     """The example with a broker in place of the server."""
     lines = (f'[[source]]\nid = "plc"\n{MQTT.format(url)}\n', "[[dispatch]]")
@@ -172,6 +224,39 @@ def sparkplug(url: str) -> str:
 @pytest.mark.parametrize("url", ["", "mqtt://broker:1883", "mqtts://broker", "mqtt://[::1]:1883"])
 def test_a_sparkplug_source_may_name_a_broker_or_none(url: str) -> None:
     assert config.parse(sparkplug(url), origin="plant.toml").sources[0].url == url
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("groups = []", "groups: is empty and would follow nothing; leave it out to follow all"),
+        ('groups = ["a/b"]', "groups[0]: must be '+' or a group id without '/', '+' or '#'"),
+        ('groups = ["+", "#"]', "groups[1]: must be '+' or a group id"),
+        ('host_id = ""', "host_id: must be a name without '/', '+' or '#', got ''"),
+        ('host_id = "a/b"', "host_id: must be a name without '/', '+' or '#', got 'a/b'"),
+    ],
+)
+def test_groups_and_host_id_are_levels_of_a_topic(line: str, message: str) -> None:
+    text = sparkplug("").replace('protocol = "sparkplug"', f'protocol = "sparkplug"\n{line}')
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, origin="plant.toml")
+    assert f"source[0].{message}" in str(caught.value)
+
+
+@pytest.mark.parametrize("security", ["none", "auto", "auto,Sign", "Basic256Sha256,Sign"])
+def test_a_policy_may_be_named_with_its_mode(security: str) -> None:
+    text = example().replace("queue_s = 60", f'security = "{security}"')
+    source = config.parse(text, origin="plant.toml").sources[0]
+    assert source == replace(source, security=security)
+
+
+def test_a_byte_order_mark_is_read_over_and_another_encoding_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "plant.toml"
+    file.write_text(example(), encoding="utf-8-sig")
+    assert config.load(file) == config.parse("\ufeff" + example(), origin="plant.toml")
+    file.write_text(example(), encoding="utf-16")
+    with pytest.raises(ConfigError, match=r"plant.toml: is not UTF-8 text .* save it as UTF-8"):
+        config.load(file)
 
 
 @pytest.mark.parametrize("url", ["broker:1883", "http://broker", "mqtt://", "mqtt://[::1:1883"])
@@ -212,3 +297,33 @@ def test_a_plant_without_sources_is_refused() -> None:
     settings = config.parse('[plant]\nsite = "a"\n', origin="plant.toml")
     with pytest.raises(ConfigError, match="no machine to read from"):
         check_sources(settings, Path("plant.toml"))
+
+
+AFAR = '[ingest]\nlisten = "0.0.0.0:8700"\nspool_mb = 100\n[[source]]\nid = "press"\n'
+
+
+def test_a_source_may_be_read_by_a_collector_on_another_host() -> None:
+    text = f'{AFAR}protocol = "opcua"\nurl = "opc.tcp://p:4840"\ncollector = "cell7"\n'
+    text += 'password_env = "NOT_SET_HERE"\n'
+    settings = config.parse(text, origin="p")
+    assert settings.afar == {"press": "cell7"}
+    assert (settings.ingest.listen, settings.ingest.lost_s) == ("0.0.0.0:8700", 5.0)
+    check_sources(settings, Path("p"))  # its password is needed on the other host
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ('"0.0.0.0:8700"', '"8700"', "ingest.listen: must be host:port, like 0.0.0.0:8700"),
+        ("spool_mb = 100", "spool_mb = 0", "ingest.spool_mb: must be > 0"),
+        ("spool_mb = 100", "lost_s = 0.1", "ingest.lost_s: must be at least 1"),
+        ("spool_mb = 100", "spol_mb = 1", "ingest.spol_mb: unknown key; did you mean 'spool_mb'"),
+        ('"cell7"', '"a/b"', r"source\[0\].collector: must be a name without"),
+        ('"opcua"\nurl = "opc.tcp://p:4840"', '"sparkplug"', r"source\[0\].url is missing; a coll"),
+    ],
+)
+def test_wrong_words_about_other_hosts_are_named(right: str, wrong: str, message: str) -> None:
+    text = f'{AFAR}protocol = "opcua"\nurl = "opc.tcp://p:4840"\ncollector = "cell7"\n'
+    assert right in text
+    with pytest.raises(ConfigError, match=message):
+        config.parse(text.replace(right, wrong), origin="p")

@@ -90,12 +90,32 @@ def test_a_source_that_is_listened_to_is_stale_after_two_silent_seconds() -> Non
     assert not live.stale(104 * S).any()
 
 
-def test_a_dead_device_is_stale_until_a_new_sample_comes() -> None:
-    live = table()
-    assert live.mark_below(UNIT, stale=True) == 4
-    assert live.stale(0).all()
-    live.update(batch((2, S, 1.0, 0)), 1)
-    assert live.stale(0).tolist() == [True, True, False, True]
+def test_the_signals_of_a_silent_node_are_stale_until_it_is_back() -> None:
+    live = LiveTable()
+    signals = [
+        SignalDef(path=f"{UNIT}/s{k}", kind=SignalKind.GAUGE, source="spb", address=address)
+        for k, address in enumerate(["g/z1/op1/a", "g/z10/op1/a", "g/z1/op2/b"])
+    ]
+    live.extend(signals[:2])
+    live.mark_node("other", "g/z1", stale=True)
+    assert not live.stale(0).any()
+    live.mark_node("spb", "g/z1", stale=True)
+    live.extend(signals[2:])
+    live.update(batch((0, S, 1.0, 0)), 1)
+    assert live.stale(0).tolist() == [True, False, True]
+    live.mark_node("spb", "g/z1", stale=False)
+    assert not live.stale(0).any()
+
+
+def test_a_stamp_far_ahead_does_not_pin_the_value() -> None:
+    live, now, day = table(), 10**6 * S, 86_400 * S
+    live.update(batch((0, now + day, 1.0, 0)), 1, plant_ns=now)
+    assert (live.value[0], live.newest_ns) == (1.0, 0)
+    live.update(batch((0, now - day, 2.0, 0)), 2, plant_ns=now)
+    assert live.value[0] == 1.0
+    live.update(batch((0, now, 3.0, 0)), 3, plant_ns=now)
+    live.update(batch((0, now - S, 4.0, 0)), 4, plant_ns=now)
+    assert (live.value[0], live.time_ns[0], live.newest_ns) == (3.0, now, now)
 
 
 NAMES = ("state_current", "stop_reason", "prod_processed_count", "infeed_level", "alarm_code")

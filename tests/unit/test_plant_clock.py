@@ -58,3 +58,33 @@ def test_returns_are_learned_from_the_stops_seen() -> None:
     assert returns.down(["u"], WALL) == {"u": WALL + 80 * NS_PER_MIN}
     returns.stopped("u", EventKind.BREAKDOWN, WALL, until_ns=WALL + 99)
     assert returns.down(["u"], WALL) == {"u": WALL + 99}
+
+
+def test_one_device_with_a_wrong_clock_does_not_make_plant_time() -> None:
+    clock = HandClock()
+    for k in range(100):
+        clock.wall = WALL + k * NS_PER_S // 10
+        clock.observe(clock.wall, clock.wall)
+        if k % 3 == 0:
+            clock.observe(7_258_118_400 * NS_PER_S, clock.wall)
+        assert clock.plant_ns() == clock.wall
+
+
+def test_a_plant_that_went_on_to_another_time_is_followed() -> None:
+    clock = HandClock()
+    clock.observe(clock.wall, clock.wall)
+    for k in range(10):
+        clock.wall = WALL + k * NS_PER_S // 10
+        clock.observe(clock.wall + 86_400 * NS_PER_S, clock.wall)
+    assert clock.plant_ns() == clock.wall + 86_400 * NS_PER_S
+
+
+def test_a_fast_plant_is_followed_although_a_first_batch_comes_late() -> None:
+    """At 360 times, a quarter of a second without a batch is a minute and a half of plant time."""
+    clock = HandClock()
+    for k in range(60):
+        clock.wall = WALL + k * NS_PER_S // 4
+        clock.observe(WALL + 360 * (clock.wall - WALL), clock.wall)
+    true = WALL + 360 * (clock.wall - WALL)
+    assert clock.rate == pytest.approx(360, rel=0.02)
+    assert abs(clock.plant_ns() - true) < 90 * NS_PER_S

@@ -15,10 +15,12 @@ from workshop_brain.production.flow import (
     order_progress,
     rise,
     robust_takt_s,
+    stated_layout,
     takt_goal_s,
 )
 from workshop_brain.production.kpi import loss_waterfall, oee, time_elements
 from workshop_brain.production.states import StateLog, TimeClass, intervals, time_by_class
+from workshop_brain.twin.devices import plant_devices
 
 S = 1_000_000_000
 H = 3600 * S
@@ -66,14 +68,52 @@ def test_layout_of_the_reference_line() -> None:
     by_id = {s.id: s for s in found.stations}
     assert "asm1" not in by_id
     assert by_id["sh1"].klass == "subassembly"
+    assert [by_id[id].beside for id in ("st01", "leak1", "leak2", "eol01")] == [1, 2, 2, 1]
     assert by_id["rob01"].klass == "robot"
     assert not by_id["rob01"].in_flow
     assert by_id["power"].klass == "utility"
-    links = {(ids[k.source], ids[k.target]) for k in found.links}
+    links = {(ids[s], ids[t]) for k in found.links for s in k.sources for t in k.targets}
     assert ("st03", "st10") in links
     assert ("sh1", "sh2") in links
     assert ("st10", "sh1") not in links
     assert ("st10", by_id["leak1"].id) in links or ("st10", "eol01") in links
+
+
+def test_a_stated_flow_is_followed_whatever_the_names_say() -> None:
+    root = "local/works/assembly/asm1"
+    names = ("z1/turn", "z1/wash", "z2/leak2", "z2/leak1", "z2/pack", "sub/gear9", "z1/rob1")
+    flow = (
+        (("wash",), ("turn",), ("leak1", "leak2"), ("pack",), ("gone",)),
+        (("gear9",), ("turn",)),
+    )
+    found = stated_layout("asm1", root, [f"{root}/{n}" for n in names], frozenset(), flow)
+    ids = [s.id for s in found.stations]
+    assert ids == ["wash", "turn", "leak1", "leak2", "pack", "gear9", "rob1"]
+    assert [ids[k] for k in found.main] == ["wash", "turn", "pack"]
+    assert [
+        ([ids[s] for s in k.sources], [ids[t] for t in k.targets], k.joins) for k in found.links
+    ] == [
+        (["wash"], ["turn"], False),
+        (["turn"], ["leak1", "leak2"], False),
+        (["leak1", "leak2"], ["pack"], False),
+        (["gear9"], ["turn"], True),
+    ]
+    assert found.missing == ("gone",)
+    assert [s.beside for s in found.stations] == [1, 1, 2, 2, 1, 1, 1]
+    assert not found.stations[-1].in_flow
+
+
+def test_every_place_of_the_reference_flow_is_a_device_of_the_twin() -> None:
+    plant = built_in().plant
+    paths = [d.path for d in plant_devices(plant) if d.counted]
+    center = plant.work_center("asm1")
+    found = stated_layout("asm1", "local/works/assembly/asm1", paths, frozenset(), center.flow)
+    assert found.missing == ()
+    assert sum(s.in_flow for s in found.stations) == 46 + 24 + 8 + 4 + 12
+    assert sum(k.joins for k in found.links) == 4
+    assert {s.klass: s.beside for s in found.stations if s.beside > 1} == {
+        "leak_tester": 4, "oil_fill": 4, "eol_bench": 12,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from workshop_brain.twin.commands import (
 )
 from workshop_brain.twin.control import ControlSurface, control_app, post
 from workshop_brain.twin.devices import plant_devices
+from workshop_brain.twin.journal import FASTEST
 
 SOFT3 = "local/works/gears/soft/c1/soft3"
 
@@ -73,6 +74,7 @@ async def test_buttons_become_commands(path: str, body: dict[str, Any], command:
         ("/break", {"unit": "soft3", "minutes": "5"}, "minutes"),
         ("/break", {"unit": "soft3", "minutes": True}, "minutes"),
         ("/speed", {"factor": 0}, "factor"),
+        ("/speed", {"factor": "fast"}, "factor"),
         ("/speed", {}, "factor"),
         ("/break", [1], "object"),
     ],
@@ -91,6 +93,9 @@ async def test_speed_is_set() -> None:
     answer = await desk.ask("POST", "/speed", json={"factor": 20})
     assert answer.json() == {"ok": True, "speed": 20.0}
     assert desk.speeds == [20.0]
+    answer = await desk.ask("POST", "/speed", json={"factor": "max"})
+    assert answer.json() == {"ok": True, "speed": "max"}
+    assert desk.speeds == [20.0, FASTEST]
 
 
 async def test_a_refusal_of_the_plant_is_told() -> None:

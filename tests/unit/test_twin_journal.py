@@ -20,10 +20,13 @@ from workshop_brain.twin.commands import (
     StoreJob,
 )
 from workshop_brain.twin.journal import (
+    FASTEST,
+    BirthNumbers,
     Journal,
     Pace,
     decode_command,
     encode_command,
+    read_speed,
     write_orders,
 )
 from workshop_brain.twin.sim import PlantSim
@@ -125,3 +128,42 @@ def test_the_order_book_is_written_as_csv(tmp_path: Path) -> None:
         "id,product,quantity,due,release,priority",
         "W1,dct_a,40,2026-11-24T00:30:00Z,2026-11-23T00:30:00Z,1",
     ]
+
+
+def test_birth_numbers_go_on_after_a_restart_and_wrap(tmp_path: Path) -> None:
+    kept = tmp_path / "bdseq.json"
+    first = BirthNumbers(kept)
+    assert [first.next("z1"), first.next("z1"), first.next("z2")] == [0, 1, 0]
+    assert BirthNumbers(kept).next("z1") == 2
+    kept.write_text('{"z1": 255}', "utf-8")
+    assert BirthNumbers(kept).next("z1") == 0
+    assert BirthNumbers(None).next("z1") == 0
+
+
+def test_unreadable_birth_numbers_start_again(tmp_path: Path) -> None:
+    kept = tmp_path / "bdseq.json"
+    kept.write_text("[1", "utf-8")
+    assert BirthNumbers(kept).next("z1") == 0
+    assert BirthNumbers(kept).next("z1") == 1
+
+
+def test_a_plant_at_full_speed_goes_on_from_where_it_last_was(tmp_path: Path) -> None:
+    plant = built_in().plant
+    journal = Journal(tmp_path)
+    journal.begin(plant, 1, MONDAY_NS)
+    reached = MONDAY_NS + NS_PER_MIN
+    journal.pace(Pace(wall_ns=1, plant_ns=reached, speed=FASTEST))
+    journal.run(FASTEST)
+    journal.close()
+    for line in (tmp_path / "journal.jsonl").read_text("utf-8").split():
+        assert "Infinity" not in line
+    day = Journal(tmp_path).load(plant, 1, MONDAY_NS + NS_PER_DAY)
+    assert day is not None
+    assert day.asked_speed == FASTEST
+    assert day.pace.plant_at(MONDAY_NS + NS_PER_DAY) == reached
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "inf", "nan", "fast", "", None, True])
+def test_a_wrong_speed_is_named(told: object) -> None:
+    with pytest.raises(ValueError, match=r"speed must be a number above 0 or 'max', got"):
+        read_speed(told)

@@ -128,3 +128,36 @@ def test_wear_and_breakdown_show_in_the_signals() -> None:
 def test_rate_must_be_positive(plant: PlantSim) -> None:
     with pytest.raises(ValueError, match="rate must be > 0, got 0"):
         Signals(plant, seed=1, rate=0)
+
+
+def test_a_main_station_tells_its_operation_and_how_long_each_took() -> None:
+    plant = PlantSim(built_in().plant, seed=3, start_ns=MONDAY_NS)
+    signals = Signals(plant, seed=1)
+    row = {path.split("/", 4)[4]: k for k, path in enumerate(signals.path)}
+    times = [name for name in row if name.split("/")[1].startswith("op") and "_time" in name]
+    assert len(times) == 92
+    for _ in range(20):
+        plant.advance(plant.now_ns + 7 * 10**9)
+        values = signals.values(plant.now_ns)
+        running = plant.operation[signals.device[row["st05/operation"]]]
+        assert values[row["st05/operation"]] == (80 + 10 * running if running else 0)
+        parts = values[row["st05/op090_time"]], values[row["st05/op100_time"]]
+        assert sum(parts) == pytest.approx(values[row["st05/cycle_time"]], abs=0.011)
+        assert min(parts) > 10.0
+
+
+def test_each_process_of_a_main_station_works_in_its_operation() -> None:
+    plant = PlantSim(built_in().plant, seed=3, start_ns=MONDAY_NS)
+    signals = Signals(plant, seed=1)
+    row = {path.split("/", 4)[4]: k for k, path in enumerate(signals.path)}
+    device = int(signals.device[row["st08/operation"]])
+    most = {1: [0.0, 0.0], 2: [0.0, 0.0]}
+    for _ in range(400):
+        plant.advance(plant.now_ns + 10**9)
+        values = signals.values(plant.now_ns)
+        if plant.operation[device]:
+            speeds = most[int(plant.operation[device])]
+            for k in (0, 1):
+                speeds[k] = max(speeds[k], abs(values[row[f"st08/spindle{k + 1}_speed"]]))
+    assert most[1][0] > 500.0 > 5.0 > most[1][1]
+    assert most[2][1] > 500.0 > 5.0 > most[2][0]

@@ -20,8 +20,9 @@ from workshop_brain.twin.commands import (
     StartJob,
     StoreJob,
 )
-from workshop_brain.twin.devices import operations
+from workshop_brain.twin.devices import DeviceClass, line_center, manual_places, operations
 from workshop_brain.twin.experiment import DEFAULT_START_NS
+from workshop_brain.twin.scenario import REFERENCE
 from workshop_brain.twin.sim import Field, PlantSim
 from workshop_brain.units import NS_PER_H, NS_PER_MIN, NS_PER_S
 
@@ -83,8 +84,117 @@ def test_the_line_has_153_devices_and_12164_points() -> None:
     assert all(len(d.path.split("/")) == 6 for d in cold().devices)
 
 
+def main_stations(sim: PlantSim) -> list[int]:
+    return [d.index for d in sim.devices if d.klass is DeviceClass.STATION]
+
+
 def test_the_main_line_does_92_operations() -> None:
-    assert len({name for k in range(1, 47) for name in operations(k)}) == 92
+    sim = warm()
+    stations = main_stations(sim)
+    seen: set[str] = set()
+    for _ in range(120):
+        sim.advance(sim.now_ns + 10 * NS_PER_S)
+        for number, d in enumerate(stations, 1):
+            running = int(sim.operation[d])
+            assert 0 <= running <= 2
+            if running:
+                seen.add(operations(number)[running - 1])
+            else:
+                assert sim.state[d] != UnitState.EXECUTE
+    assert len(seen) == 92
+    others = np.setdiff1d(np.arange(len(sim.devices)), stations)
+    assert not sim.operation[others].any()
+
+
+def test_two_operations_make_a_cycle() -> None:
+    sim = warm()
+    stations = main_stations(sim)
+    sim.advance(sim.now_ns + 2 * NS_PER_H)
+    cycles = sim.drain_cycles()
+    main = np.isin(cycles.device, stations)
+    first_ns = (cycles.switch_ns - cycles.start_ns)[main]
+    length_ns = (cycles.end_ns - cycles.start_ns)[main]
+    assert np.all((first_ns > 0) & (first_ns < length_ns))
+    share = first_ns / length_ns
+    means = [share[cycles.device[main] == d].mean() for d in stations]
+    assert 0.3 < min(means) < 0.42
+    assert 0.58 < max(means) < 0.7
+    for d in stations:
+        last = np.flatnonzero(main & (cycles.device == d))[-1]
+        worked_s = sim.operation_s[d].sum()
+        elapsed_s = (cycles.end_ns[last] - cycles.start_ns[last]) / NS_PER_S
+        assert worked_s <= elapsed_s + 1e-6  # the rest is stops inside the cycle
+    assert np.median(sim.operation_s[stations].sum(axis=1)) == pytest.approx(35.0, abs=4.0)
+    assert not cycles.switch_ns[~main].any()
+
+
+@pytest.mark.parametrize("running", [1, 2])
+def test_a_stop_keeps_the_operation_in_which_it_came(running: int) -> None:
+    sim = warm()
+    working = (sim.operation == running) & (sim.state == UnitState.EXECUTE)
+    d = int(np.flatnonzero(working)[0])
+    sim.command(BreakUnit(sim.devices[d].path, 600))
+    sim.advance(sim.now_ns + 599 * NS_PER_S)
+    assert (sim.state[d], sim.operation[d]) == (UnitState.ABORTED, running)
+    sim.advance(sim.now_ns + 100 * NS_PER_S)
+    cycles = sim.drain_cycles()
+    row = int(np.flatnonzero(cycles.device == d)[0])
+    first_s = (cycles.switch_ns[row] - cycles.start_ns[row]) / NS_PER_S
+    second_s = (cycles.end_ns[row] - cycles.switch_ns[row]) / NS_PER_S
+    assert (first_s > 600, second_s > 600) == (running == 1, running == 2)
+
+
+def test_the_operators_of_the_line_stand_at_stations_without_a_robot() -> None:
+    line = line_center(plant())
+    assert line is not None
+    places = manual_places(line.units[0].operators)
+    assert len(places) == len(set(places)) == 20
+    sim = cold()
+    staffed = {
+        name: int(n)
+        for name, n in zip(sim.stations, sim._st["operators"], strict=False)
+        if name.startswith("st") and n
+    }
+    assert staffed == dict.fromkeys(places, 1)
+    assert not set(places) & {d.host for d in sim.devices if d.klass is DeviceClass.ROBOT}
+    assert manual_places(0) == ()
+
+
+def test_operators_are_missing_at_line_stations_now_and_then() -> None:
+    sim = warm()
+    sim.advance(START + 5 * 24 * NS_PER_H)
+    changes = sim.drain_changes()
+    main = {d: sim.devices[d].id for d in main_stations(sim)}
+    reasons = changes.field == Field.STOP_REASON
+    missing: dict[int, list[float]] = {}
+    begun: dict[int, int] = {}
+    for device, t, value in zip(
+        changes.device[reasons], changes.time_ns[reasons], changes.value[reasons], strict=True
+    ):
+        if value == StopReason.NO_OPERATOR:
+            begun[int(device)] = int(t)
+        elif int(device) in begun:
+            length_s = (int(t) - begun.pop(int(device))) / NS_PER_S
+            missing.setdefault(int(device), []).append(length_s)
+    at_line = {main[d]: lengths for d, lengths in missing.items() if d in main}
+    assert 1 <= sum(len(lengths) for lengths in at_line.values()) <= 15
+    assert set(at_line) <= set(manual_places(20))
+    lengths = [s for of_station in at_line.values() for s in of_station]
+    assert all(0.5 * REFERENCE.absent_s - 1 < s < 1.5 * REFERENCE.absent_s + 1 for s in lengths)
+    states = changes.value[
+        np.isin(changes.device, [d for d in missing if d in main]) & (changes.field == Field.STATE)
+    ]
+    assert UnitState.HELD in states
+
+
+def test_a_defect_of_a_main_station_names_its_operation() -> None:
+    sim = warm()
+    sim.advance(sim.now_ns + 8 * NS_PER_H)
+    cycles = sim.drain_cycles()
+    main = np.isin(cycles.device, main_stations(sim))
+    assert not cycles.operation[cycles.ok].any()
+    assert not cycles.operation[~main].any()
+    assert set(cycles.operation[main & ~cycles.ok].tolist()) == {1, 2}
 
 
 def test_a_stored_job_waits_until_it_is_started() -> None:

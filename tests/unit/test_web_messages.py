@@ -1,5 +1,6 @@
 """Texts of messages in both languages, and JSON values at the edge."""
 
+import re
 import string
 
 import pytest
@@ -62,3 +63,30 @@ def test_language_of_a_reader(header: str, language: str) -> None:
 def test_plain_values_keep_big_integers_and_lose_nan() -> None:
     value = plain({"n": 2**60, "x": float("inf"), "level": Level.VETO, "until_ns": None})
     assert value == {"n": 2**60, "x": None, "level": "veto", "until_ns": None}
+
+
+def test_durations_carry_their_unit_in_the_readers_language() -> None:
+    params = {"job": "A", "slack_s": 61_176}
+    assert render("schedule.job_in_time", params, "en").endswith("17 h 00 before its due date.")
+    assert "提前 17 小时 00 分 完成" in render("schedule.job_in_time", params, "zh")
+    worse = {"machine": "m1", "tardiness_s": 68_571, "setup_s": -720.0}
+    text = render("schedule.alternative", worse, "en")
+    assert "tardiness 19 h 03 more, changeovers −12 min more" in text
+    stale = render("blocked.stale", {"line": "a", "source": "plc", "limit_s": 5.0}, "en")
+    assert stale == "Line a: data of plc is older than 5 s."
+    setups = {"delta_min": -0.0, "after_min": 1918.0}
+    assert render("reason.setups", setups, "zh") == "换型时间变化 0 秒，变为 31 小时 58 分。"
+    late = render("reason.tardiness", {"delta_h": -5.4, "after_h": 572.2}, "en")
+    assert late == "Weighted lateness changes by −5 h 24, to 23 d 20 h."
+
+
+def test_no_text_writes_a_unit_behind_a_duration() -> None:
+    unit = re.compile(r"\{\w+_(s|min|h)\} ?(s|min|h|秒|分|小时)\b")
+    assert not [id for id, pair in catalogue().items() if any(unit.search(t) for t in pair)]
+
+
+def test_candidates_are_named_by_their_parts_and_things_in_chinese() -> None:
+    params = {"candidate": "right_shift+search", "count": 8, "objective": 1, "next": 2}
+    assert "顺延 + 搜索" in render("reason.best_of", params, "zh")
+    missing = {"what": "signal", "id": "a/b"}
+    assert render("web.not_found", missing, "zh") == "不存在信号 a/b。"

@@ -3,16 +3,18 @@
 export type Names = Record<string, string>;
 
 export interface Me { user: string; role: Role; language: string }
-export type Role = "viewer" | "operator" | "planner" | "admin";
+export type Role = "viewer" | "operator" | "planner" | "admin" | "pusher";
 
 export interface SourceHealth {
   id: string; protocol: string; state: "up" | "lost" | "connecting";
-  since_ns: number; rate: number; age_s: number | null; gaps: number;
+  since_ns: number; rate: number; age_s: number | null; gaps: number; rejected: number;
 }
 export interface Health {
   status: string; version: string; plant_ns: number; plant_rate: number; wall_ns: number;
   sources: SourceHealth[]; signals: number; rate: number; stale: number;
   historian: Record<string, number | string>;
+  /** What cannot be written now (ledger, records, plans, history), each with the reason. */
+  faults?: Record<string, string>;
   latency?: { stored_p50_ms?: number | null; stored_p99_ms?: number | null } | null;
 }
 
@@ -47,18 +49,22 @@ export interface Station {
   path: string; id: string; klass: string; cell: string; state: string | number;
   reason: string | number; since_ms: number | null; processed: number | null; defective: number | null;
   infeed: number | null; serial: string | null; job: string | null; cycle_s: number | null; stale: boolean;
+  /** Planned seconds per piece here: the line's takt times the devices side by side. */
+  takt_goal_s?: number | null;
+  blocked?: boolean; starved?: boolean;
 }
 export interface LineLink {
-  from: string; to: string; level: number | null; capacity: number; state: "ok" | "starved" | "blocked";
+  from: string[]; to: string[]; joins: boolean;
+  level: number | null; capacity: number | null; state: "ok" | "starved" | "blocked";
 }
 export interface LineView {
   line: string; takt_s: number | null; takt_goal_s: number | null;
-  output: { today: number | null; hour: number | null };
+  output: { today: number | null; hour: number | null; since_ms: number | null };
   bottleneck: {
     path: string; confidence: number; method: string;
     ranking: { path: string; score?: number; confidence?: number }[];
   } | null;
-  stations: Station[]; links: LineLink[];
+  stations: Station[]; links: LineLink[]; missing: string[];
 }
 
 export interface Order {
@@ -81,6 +87,8 @@ export interface ScheduleView {
   machines: { path: string; id: string; work_center: string; state: string | number }[];
   bars: Bar[]; actual: Actual[]; ghost: Ghost[]; closed: Closed[];
   kpis: Record<string, number>; gap: number | null;
+  /** Id of the decision whose proposed plan is shown; null when it is the plan in force. */
+  proposal?: string | null; in_force?: boolean;
 }
 
 export interface Message { id: string; params?: Record<string, unknown>; text?: string }

@@ -1,7 +1,6 @@
 import type { JSX } from "preact";
-import { plantMs } from "../api/live";
 import type { Decision, Health } from "../api/types";
-import { dayTime, duration, number, whole } from "../format";
+import { dayTime, duration, number, whole, withUnit } from "../format";
 import { named, t } from "../i18n";
 import { href } from "../router";
 import { usePoll } from "../state/poll";
@@ -65,18 +64,19 @@ function Ledger({ list }: { list: Decision[] }): JSX.Element {
 }
 
 function Sources({ health }: { health: Health }): JSX.Element {
+  const anyRejected = health.sources.some((row) => row.rejected > 0);
   return (
     <Panel title={t("brain.sources")}>
       <Scroll label={t("brain.sources")}>
         <table>
-          <thead><tr><th>{t("brain.source")}</th><th>{t("brain.protocol")}</th><th>{t("brain.state")}</th><th>{t("brain.since")}</th><th class="num">{t("brain.rate")}</th><th class="num">{t("brain.age")}</th><th class="num">{t("brain.gaps")}</th></tr></thead>
+          <thead><tr><th>{t("brain.source")}</th><th>{t("brain.protocol")}</th><th>{t("brain.state")}</th><th>{t("brain.since")}</th><th class="num">{t("brain.rate")}</th><th class="num">{t("brain.age")}</th><th class="num">{t("brain.gaps")}</th>{anyRejected && <th class="num">{t("brain.rejected")}</th>}</tr></thead>
           <tbody>
             {health.sources.map((row) => (
               <tr key={row.id} class={row.state === "lost" ? "hatched" : ""}>
                 <th scope="row">{row.id}</th><td>{row.protocol}</td>
                 <td><span class={`status s-${row.state}`}>{row.state === "up" ? "●" : "▲"} {named("source", row.state)}</span></td>
-                <td>{row.since_ns ? duration((plantMs.value || Date.now()) / 1000 - row.since_ns / 1e9) : "–"}</td>
-                <td class="num">{whole(row.rate)}</td><td class="num">{number(row.age_s)}</td><td class="num">{whole(row.gaps)}</td>
+                <td>{row.since_ns ? duration((health.wall_ns - row.since_ns) / 1e9) : "–"}</td>
+                <td class="num">{whole(row.rate)}</td><td class="num">{row.age_s === null ? "–" : number(Math.round(row.age_s * 10) / 10)}</td><td class="num">{whole(row.gaps)}</td>{anyRejected && <td class="num">{whole(row.rejected)}</td>}
               </tr>
             ))}
           </tbody>
@@ -86,15 +86,31 @@ function Sources({ health }: { health: Health }): JSX.Element {
   );
 }
 
-const shown = (value: unknown): string =>
-  typeof value === "number" ? number(value, 6) : Array.isArray(value) ? value.join(", ") : String(value ?? "–");
+/** What cannot be written now, with the reason. */
+function Faults({ faults }: { faults: Record<string, string> }): JSX.Element {
+  return (
+    <Panel title={t("brain.faults")}>
+      <dl class="facts">
+        {Object.entries(faults).map(([name, why]) => (
+          <div key={name}><dt>▲ {named("fault", name, name)}</dt><dd>{why}</dd></div>
+        ))}
+      </dl>
+      <p class="muted">{t("brain.faultsHint")}</p>
+    </Panel>
+  );
+}
+
+const shown = (name: string, value: unknown): string =>
+  typeof value === "number" && name.endsWith("_ms") ? (value > 0 ? dayTime(value) : "–")
+  : typeof value === "number" && name.endsWith("bytes") ? withUnit(number(value / 1e6), "MB")
+  : typeof value === "number" ? number(value, 6) : Array.isArray(value) ? value.join(", ") : String(value ?? "") || "–";
 
 function Facts({ title, facts }: { title: string; facts: Record<string, unknown> }): JSX.Element {
   return (
     <Panel title={title}>
       <dl class="facts">
         {Object.entries(facts).filter(([, value]) => typeof value !== "object" || (Array.isArray(value) && value.length > 0)).map(([name, value]) => (
-          <div key={name}><dt>{named("fact", name, name.replaceAll("_", " "))}</dt><dd>{shown(value)}</dd></div>
+          <div key={name}><dt>{named("fact", name, name.replaceAll("_", " "))}</dt><dd>{shown(name, value)}</dd></div>
         ))}
       </dl>
     </Panel>
@@ -127,6 +143,7 @@ export function BrainScreen(): JSX.Element {
         <div class="column narrow">
           <LineControls />
           {autonomy.data?.envelope && <Facts title={t("brain.envelope")} facts={autonomy.data.envelope} />}
+          {now?.faults && Object.keys(now.faults).length > 0 && <Faults faults={now.faults} />}
           {now && <Sources health={now} />}
           {now?.historian && <Facts title={t("brain.historian")} facts={now.historian} />}
         </div>

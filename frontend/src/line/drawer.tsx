@@ -6,6 +6,7 @@ import { clock, duration, number, whole, withUnit } from "../format";
 import { named, t } from "../i18n";
 import { adjust, href } from "../router";
 import { condition, reasonText, stateText } from "../state/condition";
+import { holdsPiece } from "./flow";
 import { tags, tail, unitOf } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { Chip, Empty, Scroll } from "../ui/parts";
@@ -13,29 +14,43 @@ import { Chip, Empty, Scroll } from "../ui/parts";
 const W = 320;
 const H = 120;
 
-/** One channel of a curve as SVG points on a W x H field. */
-function points(values: readonly number[], low: number, high: number): string {
+/** One channel of a curve over its x values as SVG points on a W x H field. */
+function points(xs: readonly number[], values: readonly number[], low: number, high: number): string {
   const span = high - low || 1;
-  const last = Math.max(1, values.length - 1);
-  return values.map((v, i) => `${((i / last) * W).toFixed(1)},${(H - ((v - low) / span) * H).toFixed(1)}`).join(" ");
+  const first = Math.min(...xs);
+  const wide = Math.max(...xs) - first || 1;
+  return values.map((v, i) => `${((((xs[i] ?? first) - first) / wide) * W).toFixed(1)},${(H - ((v - low) / span) * H).toFixed(1)}`).join(" ");
 }
 
+/** Name and unit of a channel: `pressure_bar` is the pressure in bar. */
+function channel(id: string): { name: string; unit: string } {
+  const known = named("channel", id, "");
+  const [name = id, unit = ""] = known.split("|");
+  return known ? { name, unit } : { name: id.replaceAll("_", " "), unit: "" };
+}
+
+const range = (values: readonly number[], unit: string): string =>
+  withUnit(`${number(Math.min(...values))} … ${number(Math.max(...values))}`, unit);
+
 function CurveView({ curve }: { curve: Curve }): JSX.Element {
-  const channels = Object.entries(curve.channels).slice(0, 4);
+  const all = Object.entries(curve.channels);
+  const time = all.find(([id]) => id === "time_s");
+  const drawn = all.filter(([id]) => id !== "time_s").slice(0, 4);
+  const xs = time?.[1] ?? (drawn[0]?.[1] ?? []).map((_, i) => i);
   return (
     <figure class="curve">
       <svg viewBox={`-2 -4 ${W + 4} ${H + 8}`} role="img"
-        aria-label={t("line.curveOf", { serial: curve.serial, channels: channels.map(([name]) => name).join(", ") })}>
+        aria-label={t("line.curveOf", { serial: curve.serial, channels: drawn.map(([id]) => channel(id).name).join(", ") })}>
         <path class="axis" d={`M0 0V${H}H${W}`} />
-        {channels.map(([name, values], i) => {
-          const low = Math.min(...values);
-          return <polyline key={name} class={`s${i}`} points={points(values, low, Math.max(...values))} />;
-        })}
+        {drawn.map(([id, values], i) => (
+          <polyline key={id} class={`s${i}`} points={points(xs, values, Math.min(...values), Math.max(...values))} />
+        ))}
       </svg>
       <figcaption>
-        {channels.map(([name, values], i) => (
-          <span key={name}><i class={`s${i}`} />{named("channel", name)} {number(Math.min(...values))} … {number(Math.max(...values))}</span>
+        {drawn.map(([id, values], i) => (
+          <span key={id}><i class={`s${i}`} />{channel(id).name} {range(values, channel(id).unit)}</span>
         ))}
+        {time && <span class="muted">{t("line.overTime", { d: range(time[1], channel("time_s").unit) })}</span>}
         <span class="muted">{curve.serial} · {clock(curve.time_ms)}</span>
       </figcaption>
     </figure>
@@ -71,9 +86,9 @@ export function Drawer({ station }: { station: Station }): JSX.Element {
   const since = station.since_ms ? Math.max(0, (plantMs.value - station.since_ms) / 1000) : null;
   const curve = curves?.[0];
   return (
-    <aside class="drawer panel" aria-label={station.id}>
+    <aside class="drawer panel" aria-label={named("device", station.id)}>
       <header>
-        <h2>{station.id}</h2>
+        <h2>{named("device", station.id)}</h2>
         <Chip of={station.stale ? "unknown" : condition(station.state, station.reason)} />
         <button type="button" class="quiet" onClick={() => adjust({ sel: undefined })} aria-label={t("common.close")}>✕</button>
       </header>
@@ -82,7 +97,7 @@ export function Drawer({ station }: { station: Station }): JSX.Element {
         <div><dt>{t("line.reason")}</dt><dd>{reasonText(station.reason)}</dd></div>
         <div><dt>{t("line.since")}</dt><dd>{duration(since)}</dd></div>
         <div><dt>{t("line.cycle")}</dt><dd>{withUnit(number(station.cycle_s), "s")}</dd></div>
-        <div><dt>{t("line.serial")}</dt><dd>{station.serial || "–"}</dd></div>
+        <div><dt>{t("line.serial")}</dt><dd>{(holdsPiece(station) && station.serial) || "–"}</dd></div>
         <div><dt>{t("line.job")}</dt><dd>{station.job ? <a href={href("schedule", { op: station.job })}>{station.job}</a> : "–"}</dd></div>
         <div><dt>{t("line.processed")}</dt><dd>{whole(station.processed)}</dd></div>
         <div><dt>{t("line.defective")}</dt><dd>{whole(station.defective)}</dd></div>

@@ -9,20 +9,29 @@ import { condition, type Condition, conditionText, isAbnormal, reasonText } from
 import { firstLine, plant, tail } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { Chip, Empty, Glyph, Meter, Problem } from "../ui/parts";
+import { Output } from "./output";
 import { Drawer } from "./drawer";
-import { outgoing, zones } from "./flow";
+import { holdsPiece, outgoing, zones } from "./flow";
+
+/** One device by its id, several side by side as first and last. */
+function places(paths: string[]): string {
+  const first = paths[0] ?? "", last = paths[paths.length - 1] ?? "";
+  return paths.length > 1 ? `${tail(first)}–${tail(last)}` : tail(first);
+}
 
 /** A buffer: its level as a bar, and the word when it starves or blocks. */
 function Link({ link, named: withName }: { link: LineLink; named: boolean }): JSX.Element {
   const level = link.level ?? 0;
-  const share = link.capacity > 0 ? Math.min(1, level / link.capacity) : 0;
+  const share = link.capacity ? Math.min(1, level / link.capacity) : 0;
   const words = link.state === "ok" ? "" : t(link.state === "starved" ? "condition.starved" : "condition.blocked");
-  const label = t("line.link", { from: tail(link.from), to: tail(link.to), level: whole(link.level), capacity: link.capacity });
+  const ends = { from: places(link.from), to: places(link.to) };
+  const label = link.joins ? t("line.joins", ends)
+    : t("line.link", { ...ends, level: whole(link.level), capacity: whole(link.capacity) });
   return (
-    <span class={`link l-${link.state}`} role="img" aria-label={`${label} ${words}`} title={`${label} ${words}`}>
-      <span class="tube"><i style={{ height: `${100 * share}%` }} /></span>
-      {link.state === "ok" ? <b>{whole(link.level)}</b> : <Glyph of={link.state} />}
-      {withName && <small>{tail(link.to)}</small>}
+    <span class={`link l-${link.state} ${withName ? "named" : ""}`} role="img" aria-label={`${label} ${words}`} title={`${label} ${words}`}>
+      {link.joins ? <span class="joins">→</span> : <span class="tube"><i style={{ height: `${100 * share}%` }} /></span>}
+      {link.state !== "ok" ? <Glyph of={link.state} /> : !link.joins && <b>{whole(link.level)}</b>}
+      {withName && <small>{places(link.to)}</small>}
     </span>
   );
 }
@@ -38,7 +47,7 @@ function Mini({ station, selected }: { station: Station; selected: boolean }): J
   return (
     <button type="button" class={`tile mini k-${of} ${station.stale ? "hatched" : ""}`} aria-pressed={selected}
       onClick={() => adjust({ sel: selected ? undefined : station.path })}>
-      <Glyph of={of} /><strong>{station.id}</strong>
+      <Glyph of={of} /><strong>{named("device", station.id)}</strong>
       <span class={isAbnormal(of) ? "word" : "sr"}>{conditionText(of)}</span>
     </button>
   );
@@ -64,7 +73,7 @@ function Tile({ station, selected, neck, confidence, goal }: TileProps): JSX.Ele
       {neck && <span class="neck" title={t("line.neck", { p: percent(confidence) })}>◆ {t("line.neckShort")} {percent(confidence)}</span>}
       <span class="row"><Glyph of={of} /><strong>{station.id}</strong></span>
       <span class={loud ? "word" : "word calm"}>{why && why !== conditionText(of) ? why : conditionText(of)}</span>
-      <span class="serial">{station.serial || " "}</span>
+      <span class="serial">{(holdsPiece(station) && station.serial) || " "}</span>
       {station.cycle_s !== null && goal ? <Pace cycle={station.cycle_s} goal={goal} /> : <span class="pace none" />}
     </button>
   );
@@ -87,8 +96,8 @@ function Synoptic({ view }: { view: LineView }): JSX.Element {
               return (
                 <li key={station.path}>
                   <Tile station={station} selected={selected === station.path} neck={neck?.path === station.path}
-                    confidence={neck?.confidence ?? 0} goal={view.takt_goal_s} />
-                  {out.slice(0, 3).map((link) => <Link key={link.to} link={link} named={link.to !== next} />)}
+                    confidence={neck?.confidence ?? 0} goal={station.takt_goal_s ?? null} />
+                  {out.map((link) => <Link key={link.to.join()} link={link} named={link.to.length > 1 || link.to[0] !== next} />)}
                 </li>
               );
             })}
@@ -112,8 +121,7 @@ function Head({ view }: { view: LineView }): JSX.Element {
     <dl class="strip">
       <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
         <dd>{withUnit(number(view.takt_s), "s")} <small>{t("kpi.goal", { s: number(view.takt_goal_s) })}</small></dd></div>
-      <div><dt>{t("kpi.today")}</dt><dd>{whole(view.output.today)}</dd></div>
-      <div><dt>{t("kpi.hour")}</dt><dd>{whole(view.output.hour)}</dd></div>
+      <Output of={view.output} />
       <div class="wide"><dt>{t("kpi.bottleneck")}</dt>
         <dd>{neck?.path
           ? <><a href={href(`line/${view.line}`, { sel: neck.path })}>◆ {tail(neck.path)}</a> <Meter value={neck.confidence} label={t("line.confidence")} /></>
@@ -144,6 +152,7 @@ export function LineScreen(): JSX.Element {
         {(["running", "starved", "blocked", "setup", "down", "held", "idle"] as const).map((of) => <Chip key={of} of={of} />)}
       </div>
       <Problem text={error} />
+      {!!data?.missing.length && <p class="note">{t("line.missing", { ids: data.missing.join(", ") })}</p>}
       {data ? (
         <>
           <Head view={data} />

@@ -68,7 +68,7 @@ function Import({ onDone }: { onDone: () => void }): JSX.Element {
       const answer = await call<ImportAnswer>("POST", "orders/import", form);
       const accepted = Array.isArray(answer.accepted) ? answer.accepted.length : answer.accepted;
       setErrors(answer.errors);
-      setSaid(t("orders.imported", { n: accepted, bad: answer.errors.length, file: file.name }));
+      setSaid(t("orders.imported", { n: accepted, bad: new Set(answer.errors.map((one) => one.row)).size, file: file.name }));
       setError("");
       onDone();
     } catch (problem) {
@@ -81,13 +81,15 @@ function Import({ onDone }: { onDone: () => void }): JSX.Element {
       <label class="drop" onDragOver={(event) => event.preventDefault()}
         onDrop={(event) => { event.preventDefault(); void send(event.dataTransfer?.files[0]); }}>
         {t("orders.file")}
-        <input ref={input} type="file" accept=".csv,.xlsx,.xls,.ods" onChange={(event) => void send(event.currentTarget.files?.[0])} />
+        <span class="button">{t("orders.choose")}</span>
+        <span class="muted">{t("orders.drop")}</span>
+        <input ref={input} class="sr" type="file" accept=".csv,.xlsx,.xls,.ods" onChange={(event) => void send(event.currentTarget.files?.[0])} />
       </label>
       <p class="muted">{t("orders.columns")}</p>
       <Problem text={error} />
       <p role="status">{said}</p>
       {errors.length > 0 && (
-        <Scroll label={t("orders.errors")} class="short">
+        <Scroll label={t("orders.errors")} class="tall">
           <table class="tight">
             <thead><tr><th class="num">{t("orders.row")}</th><th>{t("orders.column")}</th><th>{t("orders.value")}</th><th>{t("orders.message")}</th></tr></thead>
             <tbody>
@@ -154,9 +156,9 @@ function List({ orders, onDone }: { orders: Order[]; onDone: () => void }): JSX.
                       onClick={() => adjust({ sel: order.id === selected ? undefined : order.id })}>{order.id}</button>
                   </th>
                   <td>{productName(order.product)}</td><td class="num">{whole(order.quantity)}</td><td>{named("order", order.state)}</td>
-                  <td><progress max={order.quantity} value={order.done} aria-label={t("orders.progress")} /> <small>{whole(order.done)}</small></td>
-                  <td>{dayTime(order.due_ms)}</td>
-                  <td>{order.predicted_end_ms === null ? "–" : dayTime(order.predicted_end_ms)}</td>
+                  <td class="done"><progress max={order.quantity} value={order.done} aria-label={t("orders.progress")} /> <small>{whole(order.done)}</small></td>
+                  <td class="when">{dayTime(order.due_ms)}</td>
+                  <td class="when">{order.predicted_end_ms === null ? "–" : dayTime(order.predicted_end_ms)}</td>
                   <td><Promise_ order={order} /></td><td class="num">{order.priority > 1 ? `▲ ${order.priority}` : order.priority}</td>
                   <td>{may("planner") && order.state === "waiting" && (
                     <button type="button" class="quiet" onClick={() => void cancel(order.id)} aria-label={t("orders.cancelOne", { id: order.id })}>✕</button>

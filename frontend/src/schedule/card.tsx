@@ -6,8 +6,9 @@ import type { Candidate, Decision } from "../api/types";
 import { clock, dayTime, duration, number, percent } from "../format";
 import { named, t } from "../i18n";
 import { may } from "../state/session";
+import { isFree } from "../ui/keys";
 import { Problem, Scroll } from "../ui/parts";
-import { better, candidateText, isNotable, decisionClass, decisionStateText, levelText, messageText, move, triggerText } from "./words";
+import { better, candidateText, isNotable, decisionClass, decisionStateText, levelText, messageText, move, opText, reasonsOf, triggerText } from "./words";
 
 const SHOWN = 40;
 const COMPARED = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups"];
@@ -42,7 +43,7 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
   const names = COMPARED.filter((name) => name in chosen.kpis);
   const line = (candidate: Candidate, i: number): JSX.Element => (
     <tr key={`${candidate.name}${i}`} class={i === decision.chosen ? "chosen" : ""}>
-      <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidate.text ?? candidateText(candidate.name)}</th>
+      <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidateText(candidate.name)}</th>
       {names.map((name) => <td key={name} class="num">{kpiText(name, candidate.kpis[name] ?? Number.NaN)}</td>)}
       <td class="num">{number(candidate.objective, 4)}</td>
     </tr>
@@ -51,7 +52,7 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
     <>
       <h3>{t("card.alternatives")}</h3>
       <Scroll label={t("card.alternatives")} class="short">
-        <table class="tight">
+        <table class="tight plans">
           <thead><tr><th>{t("card.plan")}</th>{names.map((name) => <th key={name} class="num">{named("kpiname", name)}</th>)}<th class="num">{t("card.objective")}</th></tr></thead>
           <tbody>{decision.candidates.map(line)}</tbody>
         </table>
@@ -61,7 +62,7 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
 }
 
 function Changes({ decision }: { decision: Decision }): JSX.Element {
-  const notable = decision.changes.map(move).filter(isNotable);
+  const notable = decision.changes.map((change) => move(change, decision.time_ms)).filter(isNotable);
   const moves = notable.slice(0, SHOWN);
   const n = notable.length;
   return (
@@ -69,14 +70,14 @@ function Changes({ decision }: { decision: Decision }): JSX.Element {
       <h3>{t("card.changes", { n })}</h3>
       {moves.length > 0 && (
         <Scroll label={t("card.changes", { n })} class="short">
-          <table class="tight">
+          <table class="tight moves">
             <thead><tr><th>{t("card.op")}</th><th>{t("card.machine")}</th><th>{t("card.start")}</th><th class="num">{t("card.shift")}</th></tr></thead>
             <tbody>
               {moves.map((row) => (
                 <tr key={row.op}>
-                  <th scope="row">{row.op}</th>
+                  <th scope="row" title={row.op}>{opText(row.op)}</th>
                   <td>{row.from && row.from !== row.to ? `${row.from} → ${row.to}` : row.to || row.from}</td>
-                  <td>{row.before === "–" || row.before === row.after ? row.after : `${row.before} → ${row.after}`}</td>
+                  <td>{row.start}</td>
                   <td class="num">{Number.isFinite(row.shift) ? `${row.shift > 0 ? "+" : ""}${duration(row.shift)}` : ""}</td>
                 </tr>
               ))}
@@ -88,8 +89,8 @@ function Changes({ decision }: { decision: Decision }): JSX.Element {
   );
 }
 
-/** Approve, reject and veto; keys A and R reach them through `handle`. */
-function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () => void; handle: (act: (key: string) => void) => void }): JSX.Element | null {
+/** Approve, reject and veto; keys A and R work wherever no field or dialog has the focus. */
+function Answer({ decision, onDone }: { decision: Decision; onDone: () => void }): JSX.Element | null {
   const [reason, setReason] = useState("");
   const [asking, setAsking] = useState("");
   const [error, setError] = useState("");
@@ -112,11 +113,16 @@ function Answer({ decision, onDone, handle }: { decision: Decision; onDone: () =
   };
   const refuse = veto ? "veto" : "reject";
   useEffect(() => {
-    handle((key) => {
-      if (!open) return;
-      if (key.toLowerCase() === "a" && !busy && may("planner")) void send("approve");
-      if (key.toLowerCase() === "r" && may("operator")) setAsking(refuse);
-    });
+    const listen = (event: KeyboardEvent): void => {
+      if (!open || busy || !isFree(event)) return;
+      const name = event.key.toLowerCase();
+      if (name === "a" && may("planner")) void send("approve");
+      else if (name === "r" && may("operator")) setAsking(refuse);
+      else return;
+      event.preventDefault();
+    };
+    window.addEventListener("keydown", listen);
+    return () => window.removeEventListener("keydown", listen);
   });
   useEffect(() => input.current?.focus(), [asking]);
   if (!open) return null;
@@ -177,7 +183,7 @@ function Commands({ decision }: { decision: Decision }): JSX.Element | null {
 }
 
 /** The decision card: what set it off, why, what it changes and gains, and the answer. */
-export function DecisionCard({ decision, onDone, handle }: { decision: Decision; onDone: () => void; handle: (act: (key: string) => void) => void }): JSX.Element {
+export function DecisionCard({ decision, onDone }: { decision: Decision; onDone: () => void }): JSX.Element {
   const waiting = decision.state.startsWith("waiting");
   return (
     <article class={`card ${waiting ? "wants" : ""}`} aria-labelledby="card-title">
@@ -186,9 +192,9 @@ export function DecisionCard({ decision, onDone, handle }: { decision: Decision;
         <span class={`status s-${decision.state}`}>{decisionStateText(decision)}</span>
       </header>
       <p class="trigger"><b>{t("card.trigger")}</b> {triggerText(decision)} <time title={dayTime(decision.time_ms)}>{clock(decision.time_ms)}</time></p>
-      <Answer key={decision.id} decision={decision} onDone={onDone} handle={handle} />
+      <Answer key={decision.id} decision={decision} onDone={onDone} />
       <h3>{t("card.reasons")}</h3>
-      <ul class="reasons">{decision.reasons.map((reason, i) => <li key={i}>{messageText(reason)}</li>)}</ul>
+      <ul class="reasons">{reasonsOf(decision).map((reason, i) => <li key={i}>{messageText(reason)}</li>)}</ul>
       <h3>{t("card.effect")}</h3>
       <Effect effect={decision.effect} />
       <Certainty decision={decision} />

@@ -12,7 +12,7 @@ import { firstAfter, neighbour, pan, rowsOf, whole, type Window, zoom } from "./
 
 export interface GanttProps {
   view: ScheduleView; selected: string; row: string | null; moved: ReadonlySet<string>; mode: string;
-  onSelect: (bar: Bar | null) => void; onKey: (key: string) => void; onSpeak: (text: string) => void;
+  onSelect: (bar: Bar | null) => void; onSpeak: (text: string) => void;
 }
 
 interface Grab { x: number; y: number; from: Window; moved: boolean }
@@ -184,7 +184,6 @@ export function Gantt(props: GanttProps): JSX.Element {
   const key = (event: KeyboardEvent): void => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (step(event)) event.preventDefault();
-    else props.onKey(event.key);
   };
   const buttons: [string, () => void, string][] = [
     ["−", () => window_.current && set(zoom(window_.current, 1 / 0.6, (size.width - GUTTER) / 2)), t("schedule.zoomOut")],

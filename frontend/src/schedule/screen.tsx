@@ -1,5 +1,5 @@
 import type { JSX } from "preact";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { get, query } from "../api/client";
 import { live, stale } from "../api/live";
 import type { Bar, Decision, Explanation, ScheduleView } from "../api/types";
@@ -23,7 +23,11 @@ const KPIS = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups
 function Kpis({ view }: { view: ScheduleView }): JSX.Element {
   const rows = KPIS.filter((name) => typeof view.kpis[name] === "number").map((name) => [name, view.kpis[name] ?? 0] as const);
   return (
-    <dl class="strip">
+    <dl class={`strip ${view.proposal ? "wants" : ""}`}>
+      {rows.length > 0 && (
+        <div class={view.proposal ? "attention" : ""}><dt>{t("schedule.numbers")}</dt>
+          <dd class="whose">{t(view.proposal ? "schedule.ofProposal" : view.in_force === false ? "schedule.ofOther" : "schedule.ofForce")}</dd></div>
+      )}
       {rows.map(([name, value]) => <div key={name}><dt>{named("kpiname", name)}</dt><dd>{kpiText(name, value)}</dd></div>)}
       <div><dt>{t("card.gap")}</dt><dd>{view.gap === null ? t("card.gapUnknown") : percent(view.gap, 1)}</dd></div>
     </dl>
@@ -166,7 +170,6 @@ export function ScheduleScreen(): JSX.Element {
   const list = decisions.data ?? [];
   const [speech, setSpeech] = useState("");
   const [supposing, setSupposing] = useState(false);
-  const keys = useRef<(key: string) => void>(() => undefined);
   const op = params.get("op") ?? "";
   const mode = params.get("mode") ?? "plain";
   const table = params.get("table") === "1";
@@ -177,7 +180,7 @@ export function ScheduleScreen(): JSX.Element {
   const bar = view?.bars.find((row) => row.op === op) ?? null;
   const waiting = decision?.state.startsWith("waiting") === true;
   const movedKey = waiting ? decision.id : "";
-  const moved = useMemo(() => new Set(movedKey && decision ? decision.changes.map(move).filter(isNotable).map((row) => row.op) : []), [movedKey, decision?.changes.length]);
+  const moved = useMemo(() => new Set(movedKey && decision ? decision.changes.map((change) => move(change)).filter(isNotable).map((row) => row.op) : []), [movedKey, decision?.changes.length]);
   const again = (): void => {
     reload();
     decisions.reload();
@@ -196,13 +199,13 @@ export function ScheduleScreen(): JSX.Element {
           ? table
             ? <Table view={view} row={params.get("row")} />
             : <Gantt view={view} selected={op} row={params.get("row")} moved={moved} mode={mode} onSpeak={setSpeech}
-                onSelect={(next) => adjust({ op: next?.op })} onKey={(key) => keys.current(key)} />
+                onSelect={(next) => adjust({ op: next?.op })} />
           : <Empty text={view ? t("schedule.noPlan") : t("common.loading")} />}
         <p id="gantt-keys" class="muted hint">{t("schedule.keys")}</p>
       </section>
       <aside class="side" aria-label={t("schedule.side")}>
         {bar && view && <Why key={bar.op} bar={bar} view={view} />}
-        {decision ? <DecisionCard decision={decision} onDone={again} handle={(act) => (keys.current = act)} /> : <Empty text={t("wall.noDecision")} />}
+        {decision ? <DecisionCard decision={decision} onDone={again} /> : <Empty text={t("wall.noDecision")} />}
         <LineControls />
         <Decisions list={list} chosen={decision?.id ?? ""} />
       </aside>

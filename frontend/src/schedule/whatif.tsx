@@ -8,7 +8,7 @@ import { named, t } from "../i18n";
 import { centerName } from "../state/plant";
 import { Dialog, Problem, Scroll } from "../ui/parts";
 import { Delta, kpiText } from "./card";
-import { isNotable, move } from "./words";
+import { isNotable, move, opText } from "./words";
 
 interface Answer { kpis_before: Record<string, number>; kpis_after: Record<string, number>; changes: Change[] }
 type Supposed = { kind: string; path: string; payload: Record<string, unknown> };
@@ -31,7 +31,7 @@ function suppose(kind: Kind, machine: string, hours: number, order: string): Sup
 
 function Outcome({ answer }: { answer: Answer }): JSX.Element {
   const names = COMPARED.filter((name) => name in answer.kpis_after && name in answer.kpis_before);
-  const moves = answer.changes.map(move).filter(isNotable);
+  const moves = answer.changes.map((change) => move(change, plantMs.peek())).filter(isNotable);
   return (
     <>
       <table class="tight">
@@ -54,9 +54,9 @@ function Outcome({ answer }: { answer: Answer }): JSX.Element {
             <tbody>
               {moves.slice(0, SHOWN).map((row) => (
                 <tr key={row.op}>
-                  <th scope="row">{row.op}</th>
+                  <th scope="row" title={row.op}>{opText(row.op)}</th>
                   <td>{row.from && row.from !== row.to ? `${row.from} → ${row.to}` : row.to || row.from}</td>
-                  <td>{row.before === row.after ? row.after : `${row.before} → ${row.after}`}</td>
+                  <td>{row.start}</td>
                   <td class="num">{Number.isFinite(row.shift) ? `${row.shift > 0 ? "+" : ""}${duration(row.shift)}` : ""}</td>
                 </tr>
               ))}

@@ -1,6 +1,6 @@
 import type { Change, Decision, Message } from "../api/types";
-import { hourMinute } from "../format";
-import { fill, named } from "../i18n";
+import { timeBeside } from "../format";
+import { fill, named, t } from "../i18n";
 import { tail } from "../state/plant";
 
 export const LEVELS = ["observe", "advise", "approve", "veto", "report"] as const;
@@ -17,17 +17,25 @@ export function messageText(message: Message): string {
   return message.text || fill(named("message", message.id), (message.params ?? {}) as Record<string, string>);
 }
 
+/** The station of a flow line that stopped; the trigger's path then names the whole line. */
+function stopped(trigger: Decision["trigger"]): string {
+  const payload = trigger["payload"] as Record<string, unknown> | undefined;
+  const station = trigger["station"] ?? payload?.["station"];
+  return typeof station === "string" ? station : "";
+}
+
 /** What set a decision off: the event and its place. */
 export function triggerText(decision: Decision): string {
   const trigger = decision.trigger;
   if (typeof trigger.text === "string" && trigger.text) return trigger.text;
   const kind = String(trigger.kind ?? "");
-  const path = typeof trigger.path === "string" && trigger.path ? ` · ${tail(trigger.path)}` : "";
+  const place = stopped(trigger) || (typeof trigger.path === "string" ? trigger.path : "");
+  const path = place ? ` · ${tail(place)}` : "";
   return `${named("event", kind, kind)}${path}`;
 }
 
 /** One change of the plan: operation, machine and start, before and after. */
-export interface Move { op: string; from: string; to: string; before: string; after: string; shift: number }
+export interface Move { op: string; from: string; to: string; start: string; shift: number }
 
 const text = (...values: unknown[]): string => {
   for (const value of values) if (typeof value === "string" && value) return value;
@@ -38,7 +46,11 @@ const ms = (...values: unknown[]): number => {
   return Number.NaN;
 };
 
-export function move(change: Change): Move {
+const sameMinute = (before: number, after: number): boolean =>
+  !Number.isFinite(before) || Math.floor(before / 60_000) === Math.floor(after / 60_000);
+
+/** `beside`: an instant of the reader's day; times of other days carry their day. */
+export function move(change: Change, beside = Number.NaN): Move {
   const before = ms(change.old_start_ms, change["start_from_ms"]);
   const after = ms(change.new_start_ms, change["start_to_ms"]);
   const from = text(change.old_machine, change.from_machine, change["machine_from"]);
@@ -46,7 +58,7 @@ export function move(change: Change): Move {
   const shift = typeof change.shift_s === "number" ? change.shift_s : (after - before) / 1000;
   return {
     op: text(change.op, change["job"], change["id"]), from: from && tail(from), to: to && tail(to),
-    before: hourMinute(before), after: hourMinute(after), shift,
+    start: sameMinute(before, after) ? timeBeside(after, beside) : `${timeBeside(before, beside)} → ${timeBeside(after, before)}`, shift,
   };
 }
 
@@ -54,11 +66,23 @@ export function move(change: Change): Move {
 export const isNotable = (row: Move): boolean =>
   (row.from !== "" && row.from !== row.to) || !Number.isFinite(row.shift) || Math.abs(row.shift) >= 60;
 
-/** Name of a candidate plan; numbered ones (`redispatch_2`) share one name. */
+/** Name of a candidate plan: its parts joined (`right_shift+search`); numbered ones (`redispatch_2`) share one. */
 export function candidateText(name: string): string {
-  const numbered = /^(.*)_(\d+)$/.exec(name);
-  return numbered ? `${named("candidate", numbered[1] ?? name)} ${numbered[2]}` : named("candidate", name);
+  return name.split("+").map((part) => {
+    const numbered = /^(.*)_(\d+)$/.exec(part);
+    return numbered ? `${named("candidate", numbered[1] ?? part)} ${numbered[2]}` : named("candidate", part);
+  }).join(" + ");
 }
+
+/** Name of an operation; a furnace load has a long made-up id, of which the end is enough. */
+export function opText(op: string): string {
+  const load = /^LOAD-.+-(?:[0-9a-f]*([0-9a-f]{4})|(\w+))$/.exec(op);
+  return load ? t("card.load", { id: load[1] ?? load[2] ?? "" }) : op;
+}
+
+/** Reasons to show: what the judge said of the waiting is over once somebody has answered. */
+export const reasonsOf = (decision: Decision): Message[] =>
+  decision.state.startsWith("waiting") ? decision.reasons : decision.reasons.filter((reason) => !/^judge\.(approve|veto)$/.test(reason.id));
 
 /** KPIs where a smaller value is better. */
 const LESS = new Set([

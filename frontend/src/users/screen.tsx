@@ -3,29 +3,33 @@ import { useState } from "preact/hooks";
 import { call } from "../api/client";
 import type { Role } from "../api/types";
 import { type Key, t } from "../i18n";
+import { href } from "../router";
 import { usePoll } from "../state/poll";
 import { may, me } from "../state/session";
 import { Dialog, Empty, Panel, Problem, Scroll } from "../ui/parts";
 
 interface UserRow { name: string; role: Role; language: string }
-interface Handed { user: string; link: string }
+interface Handed { user: string; link?: string; token?: string }
 
-const ROLES: Role[] = ["viewer", "operator", "planner", "admin"];
+const ROLES: Role[] = ["viewer", "operator", "planner", "admin", "pusher"];
 const explain = (problem: unknown): string => (problem instanceof Error ? problem.message : String(problem));
 const roleText = (role: Role): string => t(`role.${role}` as Key);
-const address = (token: string): string => `${location.origin}${location.pathname}#/link/${token}`;
+const address = ({ link, user }: Handed): string =>
+  `${location.origin}${location.pathname}${href(`link/${link}`, { user })}`;
 
-/** The one-time link of a user, to be handed over; it is shown only now. */
+/** The one-time link of a user or the token of a program, to be handed over; shown only now. */
 function LinkDialog({ handed, onClose }: { handed: Handed; onClose: () => void }): JSX.Element {
   const [copied, setCopied] = useState(false);
-  const url = address(handed.link);
+  const url = handed.token ?? address(handed);
+  const [title, text, name]: [Key, Key, Key] = handed.token
+    ? ["users.tokenFor", "users.tokenText", "users.token"] : ["users.linkFor", "users.linkText", "users.link"];
   const copy = (): void => {
     navigator.clipboard?.writeText(url).then(() => setCopied(true), () => undefined);
   };
   return (
-    <Dialog title={t("users.linkFor", { user: handed.user })} onClose={onClose}>
-      <p>{t("users.linkText", { user: handed.user })}</p>
-      <input class="link" readOnly value={url} aria-label={t("users.link")} onFocus={(event) => event.currentTarget.select()} />
+    <Dialog title={t(title, { user: handed.user })} onClose={onClose}>
+      <p>{t(text, { user: handed.user })}</p>
+      <input class="link" readOnly value={url} aria-label={t(name)} onFocus={(event) => event.currentTarget.select()} />
       <div class="buttons">
         {navigator.clipboard && <button type="button" class="primary" onClick={copy}>{t(copied ? "users.copied" : "users.copy")}</button>}
         <button type="button" onClick={onClose}>{t("common.close")}</button>
@@ -64,9 +68,9 @@ function AddUser({ onAdded, onError }: { onAdded: (handed: Handed) => void; onEr
     const data = new FormData(form);
     const name = String(data.get("name") ?? "").trim();
     try {
-      const answer = await call<{ link: string }>("POST", "users", { name, role: String(data.get("role")) });
+      const answer = await call<{ link?: string; token?: string }>("POST", "users", { name, role: String(data.get("role")) });
       form.reset();
-      onAdded({ user: name, link: answer.link });
+      onAdded({ user: name, ...(answer.token ? { token: answer.token } : { link: answer.link ?? "" }) });
     } catch (problem) {
       onError(explain(problem));
     }

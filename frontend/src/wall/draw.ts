@@ -1,4 +1,5 @@
 import { condition, GLYPHS, inkOf, STATES, type Condition } from "../state/condition";
+import { named } from "../i18n";
 import type { Ink } from "../state/theme";
 import { hatch } from "../ui/parts";
 import { BAD_CELL, FAINT_HIGH, FAINT_LOW, FLAG_ON, HIGH, LOW, STALE_CELL, type Bands } from "./bands";
@@ -124,7 +125,7 @@ export class Painter {
       const state = states[device.unit] ?? 0;
       if (this.states[block.device] === state) continue;
       this.states[block.device] = state;
-      this.head(block.x, block.y, block.width, device.label, condition(STATES[state]));
+      this.head(block.x, block.y, block.width, named("device", device.label), condition(STATES[state]));
     }
   }
 

@@ -5,7 +5,7 @@ import { dequantise, STALE } from "../api/frames";
 import { live, stale } from "../api/live";
 import type { Decision, Health, LineView, LiveValue } from "../api/types";
 import { number, percent, whole, withUnit } from "../format";
-import { named, t } from "../i18n";
+import { language, named, t } from "../i18n";
 import { adjust, go, href, route } from "../router";
 import { condition, conditionText, isAbnormal } from "../state/condition";
 import { centerName, firstLine, plant, shortPath, tags, tail, unitOf, units } from "../state/plant";
@@ -13,6 +13,7 @@ import { usePoll } from "../state/poll";
 import { ink } from "../state/theme";
 import { Chip, Empty, fit, Panel, Scroll, useSize } from "../ui/parts";
 import { decisionClass, decisionStateText, triggerText } from "../schedule/words";
+import { Output } from "../line/output";
 import { Alarms } from "./alarms";
 import { HIGH, LOW } from "./bands";
 import { Painter } from "./draw";
@@ -69,7 +70,7 @@ function Tip({ now, spot, width }: { now: Feed; spot: Spot; width: number }): JS
   return (
     <div class="tip" style={style}>
       <strong>{tail(path)}</strong>
-      <span>{tail(unitOf(path))}</span>
+      <span>{named("device", tail(unitOf(path)))}</span>
       <b>{value}</b>
       <span>{state}</span>
     </div>
@@ -116,7 +117,7 @@ function Canvas({ now, onSpeak }: { now: Feed; onSpeak: (text: string) => void }
       stopFrames();
       stopStale();
     };
-  }, [now, layout, palette, size.width]);
+  }, [now, layout, palette, size.width, language.value]);
   const point = (event: MouseEvent): Spot | null => {
     const signal = signalAt(layout, now.devices, event.offsetX, event.offsetY);
     return signal < 0 ? null : { signal, x: event.offsetX, y: event.offsetY };
@@ -176,16 +177,18 @@ function Canvas({ now, onSpeak }: { now: Feed; onSpeak: (text: string) => void }
 
 interface Odd { href: string; place: string; what: string; chip: JSX.Element; rank: number; key: string }
 
-/** Units and signals that deserve a look, worst first. */
-function odd(now: Feed): { rows: Odd[]; signals: number; units: number } {
+/** Units and signals that deserve a look, worst first, and how many units nothing is known of. */
+function odd(now: Feed): { rows: Odd[]; signals: number; units: number; unknown: number } {
   const rows: Odd[] = [];
+  let unknown = 0;
   const rank = { down: 0, held: 1, waiting: 3 } as Record<string, number>;
   const states = unitStates.value;
   units.value.forEach((unit, i) => {
     const of = condition(states[i] ?? 0);
+    if (of === "unknown") unknown++;
     if (!isAbnormal(of) || of === "unknown") return;
     rows.push({
-      key: unit.path, place: unit.id, what: named("cell", unit.cell, centerName(unit.cell)), chip: <Chip of={of} />, rank: rank[of] ?? 4,
+      key: unit.path, place: named("device", unit.id), what: named("cell", unit.cell, centerName(unit.cell)), chip: <Chip of={of} />, rank: rank[of] ?? 4,
       href: unit.counted ? href(`line/${unit.line}`, { sel: unit.path }) : href("schedule", { row: unit.path }),
     });
   });
@@ -199,13 +202,13 @@ function odd(now: Feed): { rows: Odd[]; signals: number; units: number } {
     const path = tags.value?.path[i] ?? "";
     const { text, state } = reading(now, i);
     rows.push({
-      key: path, place: tail(unitOf(path)), what: `${tail(path)} ${text}`, rank: 2 - Math.min(Math.abs(bands.z(i)), 30) / 40,
+      key: path, place: named("device", tail(unitOf(path))), what: `${tail(path)} ${text}`, rank: 2 - Math.min(Math.abs(bands.z(i)), 30) / 40,
       chip: <span class={`chip ${look === HIGH ? "k-high" : "k-low"}`}>{look === HIGH ? "▲" : "▼"} {state}</span>,
       href: href("trend", { s: path }),
     });
   }
   rows.sort((a, b) => a.rank - b.rank || a.key.localeCompare(b.key));
-  return { rows, signals, units: stopped };
+  return { rows, signals, units: stopped, unknown };
 }
 
 function useEvery(ms: number): void {
@@ -219,7 +222,7 @@ function useEvery(ms: number): void {
 function OddOnes({ now }: { now: Feed }): JSX.Element {
   useEvery(1000);
   void unitStates.value;
-  const { rows, signals, units: stopped } = odd(now);
+  const { rows, signals, units: stopped, unknown } = odd(now);
   return (
     <Panel title={t("wall.odd")} class="grow" extra={<span class="count">{t("wall.oddCount", { units: stopped, signals })}</span>}>
       <Scroll label={t("wall.odd")}>
@@ -231,30 +234,32 @@ function OddOnes({ now }: { now: Feed }): JSX.Element {
             ))}
           </tbody>
         </table>
-        {rows.length === 0 && <Empty text={t("wall.allNormal")} />}
+        {rows.length === 0 && <Empty text={unknown > 0 ? t("wall.knownNormal", { units: unknown }) : t("wall.allNormal")} />}
       </Scroll>
     </Panel>
   );
 }
 
 function NextDecision(): JSX.Element {
-  const { data } = usePoll<Decision[]>("decisions?limit=5", 2000);
-  const open = data?.find((row) => row.state.startsWith("waiting")) ?? data?.[0];
+  const { data } = usePoll<Decision[]>("decisions?limit=20", 2000);
+  const open = data?.find((row) => row.state.startsWith("waiting"));
   return (
-    <Panel title={t("wall.next")} extra={<a href={href("schedule")}>{t("wall.toSchedule")}</a>}>
+    <Panel title={t("wall.next")} class="nextone" extra={<a href={href("schedule")}>{t("wall.toSchedule")}</a>}>
       {open ? (
-        <a class={`next ${open.state.startsWith("waiting") ? "wants" : ""}`} href={href("schedule", { d: open.id })}>
+        <a class="next wants" href={href("schedule", { d: open.id })}>
           <strong>{decisionClass(open)}</strong>
           <span>{triggerText(open)}</span>
           <em>{decisionStateText(open)}</em>
         </a>
-      ) : <Empty text={t("wall.noDecision")} />}
+      ) : <Empty text={t(data ? "wall.noneWaiting" : "common.loading")} />}
     </Panel>
   );
 }
 
-interface Parts { path: string; oee_index?: number | null; quality_ratio?: number | null }
-interface Kpi extends Partial<Parts> { units?: Parts[]; first_pass_yield?: number | null }
+interface Parts { path: string; oee_index?: number | null; quality_ratio?: number | null; flags?: string[] }
+/** Less observed time than this says nothing about takt and OEE. */
+const ENOUGH = 600_000;
+interface Kpi extends Partial<Parts> { from_ms?: number; to_ms?: number; units?: Parts[]; first_pass_yield?: number | null }
 
 function Strip(): JSX.Element {
   const line = firstLine.value;
@@ -262,14 +267,16 @@ function Strip(): JSX.Element {
   const kpi = usePoll<Kpi>(line ? `kpi?line=${line}` : null, 10_000).data;
   const health = usePoll<Health>("health", 2000).data;
   const neck = view?.bottleneck;
-  const slow = view?.takt_s && view.takt_goal_s ? view.takt_s > 1.1 * view.takt_goal_s : false;
+  const seen = !kpi || kpi.to_ms === undefined || kpi.from_ms === undefined || kpi.to_ms - kpi.from_ms >= ENOUGH;
+  const parts = kpi?.units?.[0] ?? kpi;
+  const slow = seen && view?.takt_s && view.takt_goal_s ? view.takt_s > 1.1 * view.takt_goal_s : false;
   return (
     <dl class="strip">
-      <div><dt>{t("kpi.today")}</dt><dd>{whole(view?.output.today)}</dd></div>
-      <div><dt>{t("kpi.hour")}</dt><dd>{whole(view?.output.hour)}</dd></div>
+      <Output of={view?.output} />
       <div class={slow ? "attention" : ""}><dt>{t("kpi.takt")}</dt>
-        <dd>{withUnit(number(view?.takt_s), "s")} <small>{t("kpi.goal", { s: number(view?.takt_goal_s) })}</small></dd></div>
-      <div><dt>{t("kpi.oee")}</dt><dd>{percent(kpi?.units?.[0]?.oee_index ?? kpi?.oee_index)}</dd></div>
+        <dd>{seen ? withUnit(number(view?.takt_s), "s") : <small>{t("kpi.notEnough")}</small>} <small>{t("kpi.goal", { s: number(view?.takt_goal_s) })}</small></dd></div>
+      <div><dt>{t("kpi.oee")}</dt><dd>{seen ? percent(parts?.oee_index) : <small>{t("kpi.notEnough")}</small>}
+        {seen && !!parts?.flags?.length && <span class="over" role="img" title={t("kpi.above")} aria-label={t("kpi.above")}> ▲</span>}</dd></div>
       <div><dt>{t("kpi.fpy")}</dt><dd>{percent(kpi?.first_pass_yield ?? kpi?.units?.[0]?.quality_ratio, 1)}</dd></div>
       <div><dt>{t("kpi.bottleneck")}</dt>
         <dd>{neck?.path ? <a href={href(`line/${line}`, { sel: neck.path })}>{tail(neck.path)}</a> : "–"} <small>{neck ? percent(neck.confidence) : ""}</small></dd></div>

@@ -13,14 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from workshop_brain.app.collectors import Collectors
 from workshop_brain.app.decide import DecideOptions, Decider
 from workshop_brain.app.desk import OrderDesk, WorkList
+from workshop_brain.app.gate import Gate
 from workshop_brain.app.ingest import Ingest, SourceStatus
 from workshop_brain.app.job_book import RecordsBook
 from workshop_brain.app.plant_clock import PlantClock
+from workshop_brain.app.push import Push
 from workshop_brain.app.watch import Watch
 from workshop_brain.config import Settings
-from workshop_brain.connect.settings import OpcUaSettings
 from workshop_brain.dispatch.open import open_dispatchers
 from workshop_brain.errors import BrainError
 from workshop_brain.model.event import Event, EventKind
@@ -32,7 +34,7 @@ from workshop_brain.store.records import Records
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
-_IMPORT_TRIES = 60
+_MISSED_S = 60
 _FIRST_STAMP_S = 20.0
 
 
@@ -57,7 +59,7 @@ class Brain:
         self.watch = Watch(self.plant)
         self._announce = announce
         self._feeds: dict[str, frozenset[str]] = {}
-        self._restore()
+        stops = self._restore()
         self.ingest = Ingest(
             historian=self.historian,
             address=data / "run" / "ingest.sock",
@@ -66,10 +68,22 @@ class Brain:
             on_event=self._on_event,
             on_declared=self._on_declared,
             on_status=self._on_status,
-            expected=tuple(
-                (s.id, "opcua" if isinstance(s, OpcUaSettings) else "sparkplug")
-                for s in settings.sources
-            ),
+            owner=self._owner,
+            expected=tuple((s.id, s.protocol) for s in settings.sources),
+        )
+        self.gate: Gate | None = None
+        if settings.ingest.listen:
+            self.gate = Gate(
+                self.ingest,
+                Collectors(data / "pki" / "collectors"),
+                settings.ingest.listen,
+                settings.ingest.lost_s,
+            )
+        self.push = Push(
+            enterprise=self.plant.enterprise,
+            ingest=self.ingest,
+            live=self.watch.live,
+            clock=self.clock,
         )
         dispatchers = open_dispatchers(settings.dispatch, book=RecordsBook(self.records))
         self.decider = Decider(
@@ -86,20 +100,25 @@ class Brain:
             feeds=lambda: self._feeds,
             announce=announce,
             options=DecideOptions(),
+            stops=stops,
         )
         self.orders = OrderDesk(self.plant, self.records, self.ledger, self.decider)
         self.work_list = WorkList(dispatchers, self.clock)
         self._stamped = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def _restore(self) -> None:
-        """Signals and last values as they were; all stale until their source is back."""
+    def _restore(self) -> list[Event]:
+        """Signals and last values as they were; all stale until their source is back.
+
+        Returns the stops of units that had not ended.
+        """
         signals = self.historian.signals()
         self.watch.extend(signals)
         self._note_feeds(signals)
-        self.watch.restore(*self.historian.last_values())
-        for source in self.settings.sources:
-            self.watch.live.source_lost(source.id)
+        stops = self.watch.restore(*self.historian.last_values())
+        for source in {s.id for s in self.settings.sources} | {s.source for s in signals}:
+            self.watch.live.source_lost(source)
+        return stops
 
     # -- life -------------------------------------------------------------------------------
 
@@ -107,6 +126,8 @@ class Brain:
         """Take collectors in, decide, import a first order file when one is named."""
         self.ledger.append("start", {"version": 1, "plant": self.plant.site})
         await self.ingest.start()
+        if self.gate is not None:
+            await self.gate.start()
         self._tasks = [
             asyncio.create_task(self._decide(), name="decide"),
             asyncio.create_task(self._tick(), name="tick"),
@@ -122,6 +143,8 @@ class Brain:
         for task in self._tasks:
             with suppress(asyncio.CancelledError):
                 await task
+        if self.gate is not None:
+            await self.gate.close()
         await self.ingest.close()
         with suppress(BrainError):
             self.ledger.append("stop", {})
@@ -159,6 +182,7 @@ class Brain:
                 await self._stamped.wait()
 
     async def _tick(self) -> None:
+        await self._first_stamp()
         while True:
             await asyncio.sleep(_TICK_S)
             self._tell(self.watch.tick(self.clock.plant_ns()))
@@ -166,16 +190,17 @@ class Brain:
     async def _import(self, path: Path) -> None:
         """The first orders; the file may still be on its way."""
         await self._first_stamp()
-        for _ in range(_IMPORT_TRIES):
-            if await asyncio.to_thread(path.exists):
-                try:
-                    count = await self.orders.import_path(path)
-                    log.info("%d orders imported from %s", count, path)
-                except BrainError as error:
-                    log.error("orders not imported: %s", error)
-                return
+        waited_s = 0
+        while not await asyncio.to_thread(path.exists):
+            waited_s += 1
+            if waited_s % _MISSED_S == 0:
+                log.warning("order file %s has not come for %d s; still waiting", path, waited_s)
             await asyncio.sleep(1.0)
-        log.error("order file %s did not come", path)
+        try:
+            count = await self.orders.import_path(path)
+            log.info("%d orders imported from %s", count, path)
+        except BrainError as error:
+            log.error("orders not imported: %s", error)
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -184,7 +209,8 @@ class Brain:
         if fresh.any():
             self.clock.observe(int(samples.time_ns[fresh].max()), received_ns)
             self._stamped.set()
-        self._tell(self.watch.on_samples(samples, received_ns))
+        plant_ns = self.clock.plant_ns() if self.clock.is_set else None
+        self._tell(self.watch.on_samples(samples, received_ns, plant_ns=plant_ns))
 
     def _tell(self, events: list[Event]) -> None:
         if events:
@@ -195,6 +221,10 @@ class Brain:
     def _on_event(self, event: Event) -> None:
         self.watch.on_source_event(event)
         self._tell([event])
+
+    def _owner(self, path: str) -> str:
+        live = self.watch.live
+        return live.signals[live.ids[path]].source if path in live.ids else ""
 
     def _on_declared(self, ids: list[int], signals: list[SignalDef]) -> None:
         self.watch.on_declared(ids, signals)

@@ -1,39 +1,55 @@
 """Carries out what the decision loop asks for: records, computes, publishes, dispatches.
 
 The rules are in ``autonomy``; here is what waits: threads for plans, the ledger's disk, receivers.
-A record is durable before the act that it allows is carried out.
+A record is durable before the act that it allows is carried out, and an approval, level or switch
+before it holds; only off holds at once.
 """
 
 import asyncio
 import logging
+import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from workshop_brain.app import questions
 from workshop_brain.app import schedule_views as views
+from workshop_brain.app.decision_book import DecisionBook
 from workshop_brain.app.plan_state import Returns
 from workshop_brain.app.planner import Draft, Known, Planner, Task, left_out_message
-from workshop_brain.app.plans import IN_FORCE, read_plan, write_plan
+from workshop_brain.app.plans import write_plan
+from workshop_brain.app.resume import remembered
 from workshop_brain.autonomy import actions as a
 from workshop_brain.autonomy import facts as f
 from workshop_brain.autonomy.judge import level_of
 from workshop_brain.autonomy.loop import may_send, step
-from workshop_brain.autonomy.record import decision_body, message_body, read_decision
+from workshop_brain.autonomy.record import message_body
 from workshop_brain.autonomy.release import gate
 from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
 from workshop_brain.autonomy.state import LoopConfig, LoopState, PlanRef
 from workshop_brain.dispatch.settings import DispatchSettings
-from workshop_brain.errors import BrainError, InfeasibleError, NotAllowedError, StoreError
-from workshop_brain.model.decision import DecisionClass, DecisionState, Level, Message
+from workshop_brain.errors import (
+    BrainError,
+    InfeasibleError,
+    LedgerError,
+    NotAllowedError,
+    StoreError,
+)
+from workshop_brain.model.decision import DecisionClass, Level, Message
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.model.order import JobOrder, JobState, RequestState, WorkRequest
+from workshop_brain.model.order import (
+    RUSH_PRIORITY,
+    JobOrder,
+    JobState,
+    RequestState,
+    WorkRequest,
+)
 from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.model.state import UnitState
 from workshop_brain.ports import Clock, CommandOutcome, Confirmation, Dispatcher
-from workshop_brain.schedule.explain import explain, why_not
-from workshop_brain.schedule.objective import objective
-from workshop_brain.schedule.react import react
 from workshop_brain.store.ledger import Ledger
 from workshop_brain.store.records import Records
 from workshop_brain.units import NS_PER_MS
@@ -45,10 +61,19 @@ _WANTED = frozenset(
     {
         *_STOPS, *_RETURNS, EventKind.RUSH_ORDER, EventKind.ORDERS_CHANGED, EventKind.LATE_FINISH,
         EventKind.LATE_MATERIAL, EventKind.SOURCE_LOST, EventKind.SOURCE_UP, EventKind.GAP,
+        EventKind.BIRTH, EventKind.DEATH,
     }
 )  # fmt: skip
 _OPEN = (RequestState.WAITING, RequestState.RUNNING)
 _UP_STATES = frozenset({"up"})
+_BINDING = frozenset({"approval", "veto", "level", "switch"})
+"""Records of what then holds: they are written before the loop takes the fact."""
+_UNWRITABLE = (StoreError, LedgerError, OSError)
+_PEOPLE = (f.Approved, f.Rejected, f.Vetoed, f.LevelSet, f.SwitchSet)
+_RETRY_S = 1.0
+_ROOM_BYTES = 4 << 20
+_ToWrite = tuple[PlanRef, str, bool]
+"""A plan for the disk, its decision, and whether it is in force."""
 
 
 class SourceRow(Protocol):
@@ -84,6 +109,8 @@ class DecideOptions:
         (2.4 s for 311 operations).
     prepare_s
         Wall time between two renewals of the problem that the next repair starts from.
+    orders_s
+        Wall time between two looks for orders that another process wrote to the records.
     """
 
     tick_s: float = 0.2
@@ -93,8 +120,28 @@ class DecideOptions:
     improve_iterations: int = 150_000
     start_iterations: int = 1_000_000
     prepare_s: float = 3.0
+    orders_s: float = 2.0
     release_s: int = 1800
     replan_s: int = 900
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Actions of one step. ``entries``: numbers of its records once they are in the ledger."""
+
+    actions: tuple[a.Action, ...]
+    done: asyncio.Future[None]
+    entries: list[int] | None = None
+
+    @property
+    def records(self) -> list[a.Record]:
+        return [action for action in self.actions if isinstance(action, a.Record)]
+
+    def take_sends(self) -> list[a.Dispatch | a.Withdraw]:
+        """The commands, which are then no part of it any more."""
+        sends = [x for x in self.actions if isinstance(x, a.Dispatch | a.Withdraw)]
+        self.actions = tuple(x for x in self.actions if not isinstance(x, a.Dispatch | a.Withdraw))
+        return sends
 
 
 class Decider:
@@ -110,6 +157,8 @@ class Decider:
         Work center to the ids of the sources that feed it, as far as signals are declared.
     announce
         Takes events for the screens: decisions, commands, blocked lines.
+    stops
+        Stops of units from before this start that had not ended, as events.
     """
 
     def __init__(
@@ -128,6 +177,7 @@ class Decider:
         feeds: Callable[[], Mapping[str, frozenset[str]]],
         announce: Callable[[Event], None] = lambda event: None,
         options: DecideOptions | None = None,
+        stops: Sequence[Event] = (),
     ) -> None:
         self.options = options or DecideOptions()
         self.plant = plant
@@ -151,15 +201,24 @@ class Decider:
         self._requests: tuple[WorkRequest, ...] = ()
         self._rows: list[Any] = []
         self._orders: dict[str, JobOrder] = {}
-        self._decisions: dict[str, dict[str, Any]] = {}
-        self._commands: dict[str, list[dict[str, Any]]] = {}
-        self._outcomes: dict[str, list[dict[str, Any]]] = {}
-        self._approvals: dict[str, dict[str, Any]] = {}
+        self._book = DecisionBook(records, ledger)
         self._drafts: dict[str, bytes] = {}
         self._left_out: frozenset[str] = frozenset()
         self._ghost: PlanRef | None = None
-        self._batches: asyncio.Queue[tuple[tuple[a.Action, ...], asyncio.Future[None]]]
-        self._batches = asyncio.Queue()
+        self._turn = asyncio.Lock()
+        """Held while a record is written that comes before its step: nothing else is stepped."""
+        self._late: deque[f.Fact] = deque()
+        """Events that came meanwhile."""
+        self._batches: deque[_Batch] = deque()
+        self._batched = asyncio.Event()
+        self._calm = asyncio.Event()
+        """No batch waits for the ledger, or the ledger cannot be written."""
+        self._calm.set()
+        self._fault = ""
+        self._plan_fault = ""
+        self._closing: set[str] = set()
+        """Lines that a person is turning off at this moment."""
+        self._unsaved: dict[str, Mapping[str, Any] | None] = {}
         self._senders: dict[str, asyncio.Queue[a.Dispatch | a.Withdraw]] = {
             line: asyncio.Queue() for line in self._dispatchers
         }
@@ -172,21 +231,22 @@ class Decider:
         self._signal_wall: dict[int, int] = {}
         self._shown: PlanRef | None = None
         self._in_force_shown: PlanRef | None = None
-        self._to_write: tuple[tuple[PlanRef, str, bool], ...] = ()
+        self._to_write: tuple[_ToWrite, ...] = ()
         self._write_wake = asyncio.Event()
-        self._resume()
+        self._resume(stops)
 
     # -- life -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Run until cancelled. Plans first appear once the receivers have been read."""
-        # Which sources there are must be known before the first job may go out.
-        self._tell(f.SourcesSeen(**self._now(), ages=self._ages()))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry_out())
+                # Which sources there are must be known before the first job may go out.
+                await self._told(f.SourcesSeen(**self._now(), ages=self._ages()))
                 group.create_task(self._write_plans())
                 group.create_task(self._prepare())
+                group.create_task(self._watch_orders())
                 for line in self._dispatchers:
                     group.create_task(self._poll(line))
                     group.create_task(self._send(line))
@@ -195,55 +255,27 @@ class Decider:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._write_newest()
+            self._write(self._to_write)
             for dispatcher in self._dispatchers.values():
                 await dispatcher.close()
 
-    def _resume(self) -> None:
-        """What was known before a restart: levels, switches, open orders, the plan in force."""
-        levels: dict[tuple[str, DecisionClass], Level] = {}
-        for key, value in self._records.settings("level.").items():
-            _, line, kind = key.split(".", 2)
-            levels[line, DecisionClass(kind)] = Level[str(value).upper()]
-        switches = {
-            key.split(".", 1)[1]: bool(value)
-            for key, value in self._records.settings("switch.").items()
-        }
-        plan, decision = None, ""
-        kept = read_plan(self._plans_dir, IN_FORCE)
-        if kept is not None and kept[2]:
-            plan, decision = kept[0], kept[1]
+    def _resume(self, stops: Sequence[Event]) -> None:
+        """Go on from what was known before a restart."""
+        for event in stops:
+            self._note_stop(event)
         self._read_requests()
-        fact = f.Resumed(
+        self._book.recall()
+        fact = remembered(
+            self._records,
+            self._ledger,
+            self._plans_dir,
+            stops=tuple(stops),
             time_ns=self._clock.plant_ns(),
             wall_ns=self._clock.wall_ns(),
-            levels=levels,
-            switches=switches,
-            in_force=plan,
-            in_force_decision=decision,
-            causes=self._unanswered(),
         )
         self.state, _ = step(self.config, self.state, fact)
-        if plan is not None:
-            self._shown = self._in_force_shown = plan
-
-    def _unanswered(self) -> tuple[dict[str, Any], ...]:
-        """Triggers of the newest plan proposal, when nobody had answered it before the stop."""
-        rows = self._records.decisions(50)
-        plans = (r for r in rows if r.decision.decision_class is not DecisionClass.RELEASE)
-        row = next(plans, None)
-        waiting = (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
-        if row is None or row.decision.state not in waiting or row.approved_by:
-            return ()
-        try:
-            later = self._ledger.entries(after=row.entry)
-            answered = any(e.body.get("decision") == row.decision.id for e in later)
-        except BrainError as error:
-            _log.error("whether %s was answered is not known: %s", row.decision.id, error)
-            return ()
-        first = row.decision.trigger
-        causes = tuple(dict(t) for t in first.get("all") or [first])
-        return () if answered else tuple(t for t in causes if t.get("kind") != "improve")
+        if fact.in_force is not None:
+            self._shown = self._in_force_shown = fact.in_force
 
     async def _ticks(self) -> None:
         feeds: Mapping[str, frozenset[str]] = {}
@@ -251,9 +283,9 @@ class Decider:
             now = self._feeds()
             if now != feeds:
                 feeds = dict(now)
-                self._tell(f.LinesFed(**self._now(), sources=feeds))
-            self._tell(f.SourcesSeen(**self._now(), ages=self._ages()))
-            self._tell(f.Tick(**self._now()))
+                await self._told(f.LinesFed(**self._now(), sources=feeds))
+            await self._told(f.SourcesSeen(**self._now(), ages=self._ages()))
+            await self._told(f.Tick(**self._now()))
             await asyncio.sleep(self.options.tick_s)
 
     def _ages(self) -> dict[str, float]:
@@ -276,13 +308,18 @@ class Decider:
             if event.kind not in _WANTED:
                 continue
             if event.kind in _STOPS:
-                until = int(event.payload.get("until_ns") or 0)
-                self._returns.stopped(event.path, event.kind, event.time_ns, until)
+                self._note_stop(event)
             elif event.kind in _RETURNS:
                 self._returns.returned(event.path, event.time_ns)
             elif event.kind is EventKind.LATE_MATERIAL and event.payload.get("until_ns"):
                 self._material[event.path] = int(event.payload["until_ns"])
-            self._tell(f.Happened(**self._now(), event=event))
+            self._late.append(f.Happened(**self._now(), event=event))
+        if not self._turn.locked():
+            self._catch_up()
+
+    def _note_stop(self, event: Event) -> None:
+        until = int(event.payload.get("until_ns") or 0)
+        self._returns.stopped(event.path, event.kind, event.time_ns, until)
 
     def _observe(self, event: Event) -> None:
         """A unit on a people's line begins to run: that is as good as a tap on its next job."""
@@ -316,7 +353,29 @@ class Decider:
         kind = EventKind.RUSH_ORDER if rush else EventKind.ORDERS_CHANGED
         path = ids[0] if len(ids) == 1 else ""
         event = Event(time_ns=self._clock.plant_ns(), kind=kind, path=path)
-        self._tell(f.Happened(**self._now(), event=event))
+        await self._told(f.Happened(**self._now(), event=event))
+
+    async def _watch_orders(self) -> None:
+        """Orders that came by another door, such as the command line, are seen within seconds."""
+        seen: frozenset[str] = frozenset()
+        while True:
+            await asyncio.sleep(self.options.orders_s)
+            try:
+                seen = await self._look_for_orders(seen)
+            except StoreError as error:
+                _log.warning("new orders are not looked for: %s", error)
+
+    async def _look_for_orders(self, seen: frozenset[str]) -> frozenset[str]:
+        rows = await asyncio.to_thread(self._records.requests)
+        known = {row.request.id for row in self._rows}
+        new = {r.request.id: r.request for r in rows if r.request.id not in known}
+        again = [id for id in new if id in seen]  # twice: not one that is just being added
+        if again:
+            body = {"user": "", "file": "", "orders": again}
+            await asyncio.to_thread(self._ledger.append, "import", body)
+            rush = any(new[id].priority >= RUSH_PRIORITY for id in again)
+            await self.orders_changed(again, rush=rush)
+        return frozenset(new)
 
     def _read_requests(self) -> None:
         rows = self._records.requests()
@@ -324,8 +383,58 @@ class Decider:
         self._requests = tuple(row.request for row in rows if row.state in _OPEN)
 
     def _tell(self, fact: f.Fact) -> asyncio.Future[None]:
-        """One step of the loop; the future is done when its records are durable."""
-        self.state, actions = step(self.config, self.state, fact)
+        """One step of the loop; the future is done when its records are durable.
+
+        Nobody may hold the turn but the caller.
+        """
+        return self._take(fact, *step(self.config, self.state, fact))
+
+    async def _told(self, fact: f.Fact) -> asyncio.Future[None]:
+        """As ``_tell``, but what a binding record is about holds only once that is durable.
+
+        When it cannot be written, a person hears StoreError and nothing has changed; what the
+        loop would do by itself is judged anew with every line blocked.
+        """
+        async with self._turn:
+            try:
+                state, actions = step(self.config, self.state, fact)
+                entries = None
+                if _binds(fact, actions):
+                    try:
+                        entries = await self._recorded(actions)
+                    except _UNWRITABLE as error:
+                        self._fail(error)
+                        self._block()
+                        if isinstance(fact, _PEOPLE):
+                            raise StoreError(f"this is not in effect: {error}") from error
+                        state, actions = step(self.config, self.state, fact)
+                return self._take(fact, state, actions, entries)
+            finally:
+                self._catch_up()
+
+    async def _recorded(self, actions: Sequence[a.Action]) -> list[int]:
+        """Write the records of a step behind all earlier ones; StoreError when that cannot be."""
+        await self._calm.wait()
+        if self._fault:
+            raise StoreError(self._fault)
+        await asyncio.to_thread(_must_have_room, self._ledger.path.parent)
+        return await asyncio.to_thread(
+            self._record, [action for action in actions if isinstance(action, a.Record)]
+        )
+
+    def _catch_up(self) -> None:
+        while self._late:
+            self._tell(self._late.popleft())
+
+    def _take(
+        self,
+        fact: f.Fact,
+        state: LoopState,
+        actions: Sequence[a.Action],
+        entries: list[int] | None = None,
+    ) -> asyncio.Future[None]:
+        """The state after a step holds from now on; its actions wait for their turn."""
+        self.state = state
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         later = []
         for action in actions:
@@ -333,10 +442,15 @@ class Decider:
                 self._start(action, fact.wall_ns)
             else:
                 later.append(action)
-        if later:
-            self._batches.put_nowait((tuple(later), done))
-        else:
+        if not later:
             done.set_result(None)
+            return done
+        self._batches.append(_Batch(tuple(later), done, entries))
+        self._batched.set()
+        if self._fault:
+            _refuse(done, self._fault)
+        else:
+            self._calm.clear()
         return done
 
     # -- plans ------------------------------------------------------------------------------
@@ -425,58 +539,103 @@ class Decider:
             draft = await asyncio.to_thread(self.planner.work, task)
         except BrainError as error:
             why = Message(id="plan.none", params={"why": str(error)})
-            self._tell(f.NothingFound(**self._now(), token=task.token, reason=why))
+            await self._told(f.NothingFound(**self._now(), token=task.token, reason=why))
             return
         except Exception:  # noqa: BLE001
             # The edge of a supervised task: the loop must hear that its computation is over.
             _log.exception("computing a plan (%s) failed", task.kind)
             why = Message(id="plan.none", params={"why": "internal error, see the log"})
-            self._tell(f.NothingFound(**self._now(), token=task.token, reason=why))
+            await self._told(f.NothingFound(**self._now(), token=task.token, reason=why))
             return
         self._drafts[draft.decision.id] = draft.data
-        self._tell(_proposed(task, draft, self._now()))
+        await self._told(_proposed(task, draft, self._now()))
         if draft.decision.id not in self.state.states:
             self._drafts.pop(draft.decision.id, None)
 
     # -- carrying out -----------------------------------------------------------------------
 
     async def _carry_out(self) -> None:
-        """Batches of actions one after the other; nothing is done before it is recorded."""
-        while True:
-            batch, done = await self._batches.get()
-            try:
-                await self._carry_out_batch(batch)
-            except StoreError as error:
-                # Not recorded, so not done: commands of this batch are given back to the loop.
-                _log.error("decision not recorded: %s", error)
-                for action in batch:
-                    if isinstance(action, a.Dispatch):
-                        self._tell(f.Withheld(**self._now(), job=action.job.id))
-                if not done.done():
-                    done.set_exception(error)
-                    done.exception()
-                await asyncio.sleep(1.0)
-            else:
-                if not done.done():
-                    done.set_result(None)
+        """Batches of actions one after the other; nothing is done before it is recorded.
 
-    async def _carry_out_batch(self, batch: tuple[a.Action, ...]) -> None:
+        What cannot be recorded waits, in order, and is tried again.
+        """
+        while True:
+            if self._fault and not self._batches:
+                await self._recover()
+                continue
+            await self._batched.wait()
+            batch = self._batches[0]
+            records = batch.records
+            is_stuck = False
+            try:
+                if records and batch.entries is None:
+                    batch.entries = await asyncio.to_thread(self._record, records)
+            except _UNWRITABLE as error:
+                is_stuck = True
+                await self._failed(error)
+                continue
+            finally:
+                if not is_stuck:
+                    self._batches.popleft()
+                if not self._batches:
+                    self._batched.clear()
+                    self._calm.set()
+            await self._carry_out_batch(batch)
+            if not batch.done.done():
+                batch.done.set_result(None)
+
+    def _fail(self, error: Exception) -> None:
+        """The ledger cannot be written: whoever waits for a record hears of it."""
+        if not self._fault:
+            _log.error("nothing can be recorded, so nothing is decided: %s", error)
+        self._fault = str(error)
+        self._calm.set()
+        for batch in self._batches:
+            _refuse(batch.done, self._fault)
+
+    def _block(self) -> None:
+        """No line is free any more, and commands that were not recorded do not go out later."""
+        if not self.state.is_recording:
+            return
+        for send in [send for batch in self._batches for send in batch.take_sends()]:
+            self._tell(f.Withheld(**self._now(), job=_job(send)))
+        self._tell(f.Recording(**self._now(), why=self._fault))
+
+    async def _failed(self, error: Exception) -> None:
+        self._fail(error)
+        async with self._turn:
+            self._block()
+            self._catch_up()
+        await asyncio.sleep(_RETRY_S)
+
+    async def _recover(self) -> None:
+        """All that waited is recorded: go on once there is some room."""
+        try:
+            await asyncio.to_thread(_must_have_room, self._ledger.path.parent)
+        except _UNWRITABLE as error:
+            self._fault = str(error)
+            await asyncio.sleep(_RETRY_S)
+            return
+        async with self._turn:
+            if not self._batches:
+                self._fault = ""
+                _log.info("decisions are recorded again")
+                self._tell(f.Recording(**self._now(), why=""))
+            self._catch_up()
+
+    async def _carry_out_batch(self, batch: _Batch) -> None:
         """All records at the price of one, then what people see, then what goes to machines.
 
         The inputs and the ledger's anchor follow the news, but stand before any command leaves;
         the index for the screens comes last.
         """
-        records = [action for action in batch if isinstance(action, a.Record)]
-        entries = await asyncio.to_thread(self._record, records) if records else []
-        sends: list[a.Dispatch | a.Withdraw] = []
-        for action in batch:
+        sends = batch.take_sends()
+        for action in batch.actions:
             match action:
                 case a.Record():
                     continue
                 case a.Publish():
                     self._publish(action)
-                case a.Dispatch() | a.Withdraw():
-                    sends.append(action)
                 case a.ReadBack():
                     self._polls[action.line].set()
                 case a.Announce():
@@ -487,21 +646,33 @@ class Decider:
                     self._say("waiting", action.decision, {})
                 case _:
                     raise AssertionError(f"unknown action {action!r}")
-        if records:
-            await asyncio.to_thread(self._ledger.settle)
+        if batch.entries is not None:
+            sends = await self._settle(batch, sends)
         for send in sends:
             self._senders[send.line].put_nowait(send)
-        if records:
-            await asyncio.to_thread(self._index, list(zip(records, entries, strict=True)))
+        if batch.entries is not None:
+            recorded = list(zip(batch.records, batch.entries, strict=True))
+            await asyncio.to_thread(self._book.index, recorded)
+            if self._book.behind:
+                self._write_wake.set()
 
-    def _index(self, recorded: Sequence[tuple[a.Record, int]]) -> None:
-        """What the lists of decisions show after a restart; the ledger alone is the truth."""
-        for action, entry in recorded:
-            if action.kind == "decision":
-                self._records.save_decision(read_decision(action.body), entry=entry)
-        for action, _ in recorded:
-            if action.kind == "approval":
-                self._save_approval(action.body)
+    async def _settle(
+        self, batch: _Batch, sends: list[a.Dispatch | a.Withdraw]
+    ) -> list[a.Dispatch | a.Withdraw]:
+        """Inputs and anchor to disk, however long that takes; the commands that may still go."""
+        while True:
+            try:
+                await asyncio.to_thread(self._ledger.settle)
+                return sends
+            except _UNWRITABLE as error:
+                if not batch.done.done():  # what it is about is in the ledger
+                    batch.done.set_result(None)
+                self._fail(error)
+                async with self._turn:
+                    for send in sends:
+                        self._tell(f.Withheld(**self._now(), job=_job(send)))
+                sends = []
+                await self._failed(error)
 
     def _record(self, actions: Sequence[a.Record]) -> list[int]:
         """Ledger entries, durable on return, and what the screens show of them; their numbers."""
@@ -511,42 +682,17 @@ class Decider:
         for id in ids:
             self._drafts.pop(id, None)
         for action in actions:
-            self._note(action)
+            self._book.note(action)
+            self._keep_setting(action)
         return [entry.n for entry in entries]
 
-    def _note(self, action: a.Record) -> None:
-        """What the screens show of a record."""
+    def _keep_setting(self, action: a.Record) -> None:
+        """Levels and switches hold after a restart."""
         body = action.body
-        if action.kind == "decision":
-            self._decisions[body["id"]] = body
-            while len(self._decisions) > 500:
-                self._decisions.pop(next(iter(self._decisions)))
-        elif action.kind == "level":
-            self._records.set_setting(f"level.{body['line']}.{body['class']}", body["level"])
+        if action.kind == "level":
+            self._book.keep(f"level.{body['line']}.{body['class']}", body["level"])
         elif action.kind == "switch":
-            self._records.set_setting(f"switch.{body['line']}", body["on"])
-        elif action.kind in ("approval", "veto"):
-            self._approvals[body["decision"]] = body
-        elif action.kind == "command":
-            self._commands.setdefault(body["decision"], []).append(dict(body))
-        elif action.kind == "confirmation":
-            self._note_confirmation(body)
-        elif action.kind == "outcome":
-            self._outcomes.setdefault(body["decision"], []).append(dict(body))
-
-    def _save_approval(self, body: Mapping[str, Any]) -> None:
-        row = self._records.decision(body["decision"])
-        if row is not None and body["verdict"] == "approved":
-            self._records.save_decision(row.decision, entry=row.entry, approved_by=body["by"])
-
-    def _note_confirmation(self, body: Mapping[str, Any]) -> None:
-        for commands in self._commands.values():
-            for command in reversed(commands):
-                if command["job"] == body["job"]:
-                    command["outcome"] = body["outcome"]
-                    command["message"] = body.get("message", "")
-                    command["confirmed_ns"] = body["time_ns"]
-                    return
+            self._book.keep(f"switch.{body['line']}", body["on"])
 
     def _publish(self, action: a.Publish) -> None:
         """Show a plan and have it put on disk for printing."""
@@ -563,7 +709,7 @@ class Decider:
                 self._ghost = before
         self._shown = plan
         self.planner.keep([action.plan_hash])
-        body = self._decisions.get(action.decision)
+        body = self._book.body(action.decision)
         now_ns = self._clock.wall_ns()
         token = body["seed"] if body else -1
         begun = self._signal_wall.pop(token, None)
@@ -574,19 +720,30 @@ class Decider:
             action.decision,
             {"plan": action.plan_hash, "in_force": action.in_force, "ms": self.last_reaction_ms},
         )
-        waiting = tuple(job for job in self._to_write[-1:] if job[2] and not action.in_force)
-        self._to_write = (*waiting, (plan, action.decision, action.in_force))
+        self._to_write = _newest((*self._to_write, (plan, action.decision, action.in_force)))
         self._write_wake.set()
 
     async def _write_plans(self) -> None:
-        """The newest plan goes to disk beside the decisions: printing must not delay them."""
-        while True:
-            await self._write_wake.wait()
-            self._write_wake.clear()
-            await asyncio.to_thread(self._write_newest)
+        """The newest plan goes to disk beside the decisions: printing must not delay them.
 
-    def _write_newest(self) -> None:
-        jobs, self._to_write = self._to_write, ()
+        What cannot be written is tried again, so that a restart knows what is in force.
+        """
+        while True:
+            is_behind = bool(self._plan_fault or self._book.behind)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY_S if is_behind else None):
+                    await self._write_wake.wait()
+            self._write_wake.clear()
+            jobs, self._to_write = self._to_write, ()
+            left = await asyncio.to_thread(self._write, jobs)
+            self._to_write = _newest((*left, *self._to_write))
+
+    def _write(self, jobs: tuple[_ToWrite, ...]) -> tuple[_ToWrite, ...]:
+        """Write plans and what the records lag behind; the plans that could not be written."""
+        if any(in_force for _, _, in_force in jobs):
+            self._book.keep("budget", [list(row) for row in self.state.budget.spent])
+        self._book.pay()
+        left, fault = [], ""
         for plan, decision, in_force in jobs:
             try:
                 write_plan(
@@ -598,7 +755,12 @@ class Decider:
                     time_ns=self._clock.plant_ns(),
                 )
             except StoreError as error:
-                _log.error("%s", error)
+                left.append((plan, decision, in_force))
+                fault = str(error)
+        if fault and not self._plan_fault:
+            _log.error("%s", fault)
+        self._plan_fault = fault
+        return tuple(left)
 
     def _say(self, topic: str, path: str, payload: Mapping[str, Any]) -> None:
         kind = EventKind.COMMAND if topic in ("command", "outcome") else EventKind.DECISION
@@ -618,22 +780,33 @@ class Decider:
         queue, dispatcher = self._senders[line], self._dispatchers[line]
         while True:
             action = await queue.get()
-            job = action.job.id if isinstance(action, a.Dispatch) else action.job
-            if not may_send(self.config, self.state, line, job):
-                self._tell(f.Withheld(**self._now(), job=job))
+            job = _job(action)
+            is_free = may_send(self.config, self.state, line, job) and line not in self._closing
+            if not is_free or (isinstance(action, a.Dispatch) and not await self._kept(action)):
+                await self._told(f.Withheld(**self._now(), job=job))
                 continue
             if isinstance(action, a.Dispatch):
-                await asyncio.to_thread(
-                    self._records.save_job,
-                    action.job,
-                    way=self._ways.get(line, ""),
-                    decision=action.decision,
-                )
                 answer = await _answered(dispatcher.dispatch(action.job), job)
-                self._tell(f.Confirmed(**self._now(), line=line, confirmation=answer))
+                await self._told(f.Confirmed(**self._now(), line=line, confirmation=answer))
             else:
                 answer = await _answered(dispatcher.withdraw(job), job)
-                self._tell(f.Withdrawn(**self._now(), line=line, confirmation=answer))
+                await self._told(f.Withdrawn(**self._now(), line=line, confirmation=answer))
+
+    async def _kept(self, action: a.Dispatch) -> bool:
+        """Whether the records know the job that is about to leave."""
+        way = self._ways.get(action.line, "")
+        try:
+            await asyncio.to_thread(
+                self._records.save_job, action.job, way=way, decision=action.decision
+            )
+        except StoreError as error:
+            _log.error("job %s stays here: %s", action.job.id, error)
+            self._fail(error)
+            async with self._turn:
+                self._block()
+                self._catch_up()
+            return False
+        return True
 
     async def _poll(self, line: str) -> None:
         """Read the receiver's job list every second, and at once when asked."""
@@ -650,9 +823,13 @@ class Decider:
                 self._receiver_errors.pop(line, None)
                 self._orders.update({order.id: order for order in orders})
                 fact = f.JobsListed(**self._now(), line=line, jobs=jobs, orders=orders)
-                before = self.state.listed.get(line)
-                self._tell(fact)
-                await self._keep_progress(line, before)
+                before = self._unsaved.pop(line, self.state.listed.get(line))
+                await self._told(fact)
+                try:
+                    await self._keep_progress(line, before)
+                except StoreError as error:
+                    self._unsaved[line] = before
+                    _log.error("line %s: job states are not kept yet: %s", line, error)
             wake.clear()
             try:
                 async with asyncio.timeout(self.options.poll_s):
@@ -695,17 +872,17 @@ class Decider:
 
     async def approve(self, id: str, user: str, reason: str = "") -> dict[str, Any]:
         """Approve a decision that waits; NotAllowedError when it does not."""
-        await self._tell(f.Approved(**self._now(), decision=id, user=user, reason=reason))
+        await self._said(f.Approved(**self._now(), decision=id, user=user, reason=reason))
         return await self.decision(id)
 
     async def reject(self, id: str, user: str, reason: str = "") -> dict[str, Any]:
         """Reject a decision that waits; NotAllowedError when it does not."""
-        await self._tell(f.Rejected(**self._now(), decision=id, user=user, reason=reason))
+        await self._said(f.Rejected(**self._now(), decision=id, user=user, reason=reason))
         return await self.decision(id)
 
     async def veto(self, id: str, user: str, reason: str = "") -> dict[str, Any]:
         """Veto a decision within its time; NotAllowedError when there is none to veto."""
-        await self._tell(f.Vetoed(**self._now(), decision=id, user=user, reason=reason))
+        await self._said(f.Vetoed(**self._now(), decision=id, user=user, reason=reason))
         return await self.decision(id)
 
     async def set_level(
@@ -719,81 +896,50 @@ class Decider:
             level=_level(level),
             user=user,
         )
-        await self._tell(fact)
+        await self._said(fact)
         return self.autonomy_view()
 
     async def set_switch(self, line: str, on: bool, user: str) -> dict[str, Any]:
-        """Turn a line's brain switch; off stops dispatch there at once."""
-        await self._tell(f.SwitchSet(**self._now(), line=line, on=on, user=user))
+        """Turn a line's brain switch; off stops dispatch there at once.
+
+        Off holds even when it cannot be recorded: StoreError says so.
+        """
+        fact = f.SwitchSet(**self._now(), line=line, on=on, user=user)
+        if on:
+            await self._said(fact)
+            return self.autonomy_view()
+        self._closing.add(line)
+        try:
+            done = await self._told(fact)
+        finally:
+            self._closing.discard(line)
+        try:
+            await done
+        except StoreError as error:
+            raise StoreError(
+                f"the brain is OFF for line {line}, but that is not recorded yet and a restart "
+                f"would turn it on again: {error}"
+            ) from error
         return self.autonomy_view()
+
+    async def _said(self, fact: f.Fact) -> None:
+        """What a person says, recorded before it holds; StoreError when it does not hold."""
+        await (await self._told(fact))
+
+    def faults(self) -> dict[str, str]:
+        """What cannot be written now, each with the reason: ledger, records, plans."""
+        found = {"ledger": self._fault, "records": self._book.behind, "plans": self._plan_fault}
+        return {what: why for what, why in found.items() if why}
 
     # -- views ------------------------------------------------------------------------------
 
     def decisions(self, limit: int = 50) -> list[dict[str, Any]]:
         """Newest decisions first, without their plan changes."""
-        rows = [self._with_life(body) for body in list(self._decisions.values())[::-1][:limit]]
-        if len(rows) < limit:
-            known = {row["id"] for row in rows}
-            for row in self._records.decisions(limit):
-                if row.decision.id not in known:
-                    body = decision_body(row.decision)
-                    rows.append(self._with_life(body, approved_by=row.approved_by))
-        rows = sorted(rows, key=lambda row: -row["time_ns"])[:limit]
-        return [
-            {**row, "changes": row["changes"][:5], "moved": views.moved(row["changes"])}
-            for row in rows
-        ]
+        return self._book.newest(limit, self.state)
 
     async def decision(self, id: str) -> dict[str, Any]:
         """One decision with its life; KeyError when there is none."""
-        body, approved_by = self._decisions.get(id), ""
-        if body is None:
-            row = await asyncio.to_thread(self._records.decision, id)
-            if row is None:
-                raise KeyError(id)
-            body, approved_by = decision_body(row.decision), row.approved_by
-            await asyncio.to_thread(self._recall, id)
-        return self._with_life(body, approved_by=approved_by)
-
-    def _recall(self, id: str) -> None:
-        """Commands and outcomes of an older decision, read from the ledger."""
-        if id in self._commands:
-            return
-        found: list[dict[str, Any]] = []
-        for entry in self._ledger.entries():
-            if entry.kind == "command" and entry.body.get("decision") == id:
-                found.append(dict(entry.body))
-            elif entry.kind == "outcome" and entry.body.get("decision") == id:
-                self._outcomes.setdefault(id, []).append(dict(entry.body))
-            elif entry.kind in ("approval", "veto") and entry.body.get("decision") == id:
-                self._approvals[id] = dict(entry.body)
-        self._commands[id] = found
-
-    def _with_life(self, body: dict[str, Any], approved_by: str = "") -> dict[str, Any]:
-        id = body["id"]
-        state = self.state.states.get(id)
-        recorded = DecisionState(body["state"])
-        if state is None:
-            # Of an earlier run of the brain: what waited then does not wait any more.
-            waited = recorded in (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
-            gone = waited and id not in self._decisions
-            state = DecisionState.SUPERSEDED if gone else recorded
-            acted = recorded in (DecisionState.APPROVED, DecisionState.IN_FORCE)
-            if acted and body["decision_class"] != DecisionClass.RELEASE.value:
-                state = DecisionState.SUPERSEDED
-        entry = self.state.open.get(id)
-        answer = self._approvals.get(id, {})
-        by = answer.get("by", approved_by) if answer.get("verdict") != "rejected" else ""
-        return {
-            **body,
-            "state": state.value,
-            "approved_by": by,
-            "answer": answer or None,
-            "until_ns": entry.until_wall_ns if entry else None,
-            "superseded_by": self.state.replaced_by.get(id),
-            "commands": self._commands.get(id, []),
-            "outcome": views.outcome(self._outcomes.get(id, [])),
-        }
+        return await asyncio.to_thread(self._book.one, id, self.state)
 
     def schedule_view(self) -> dict[str, Any]:
         """``GET schedule``: the newest plan, what happened, the plan before as ghost."""
@@ -803,7 +949,7 @@ class Decider:
             (
                 id
                 for id, entry in state.open.items()
-                if entry.plan is not None and id in self._decisions and entry.plan == shown
+                if entry.plan is not None and self._book.body(id) and entry.plan == shown
             ),
             None,
         )
@@ -843,45 +989,22 @@ class Decider:
 
     async def explain(self, op: str) -> dict[str, Any]:
         """``GET schedule/explain``: why an operation stands where it stands."""
-        known = await self._current()
-        _must_know(known, op)
-        answer = await asyncio.to_thread(explain, known.problem, known.plan, op)
-        return views.answer(answer)
+        return await asyncio.to_thread(questions.explain_op, await self._current(), op)
 
     async def why_not(self, op: str, machine: str) -> dict[str, Any]:
         """``GET schedule/why-not``: what it would cost to have it on another machine."""
-        known = await self._current()
-        _must_know(known, op)
-        answer = await asyncio.to_thread(why_not, known.problem, known.plan, op, machine)
-        return views.answer(answer)
+        return await asyncio.to_thread(questions.why_not_there, await self._current(), op, machine)
 
     async def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
         """``POST schedule/what-if``: the plan after events that have not happened."""
-        return await asyncio.to_thread(self._what_if, await self._current(), events)
-
-    def _what_if(self, known: Known, events: list[dict[str, Any]]) -> dict[str, Any]:
-        problem, plan = known.problem, known.plan
-        before = objective(problem, plan, None).as_dict()
-        for row in events:
-            event = Event(
-                time_ns=int(row.get("time_ns") or self._clock.plant_ns()),
-                kind=EventKind(str(row.get("kind"))),
-                path=str(row.get("path", "")),
-                payload=dict(row.get("payload") or {}),
-            )
-            reaction = react(
-                problem,
-                plan,
-                event,
-                frozen_s=self.config.envelope.frozen_min * 60,
-                iterations=self.options.react_iterations,
-            )
-            problem, plan = reaction.problem, reaction.plan
-        return {
-            "kpis_before": before,
-            "kpis_after": objective(problem, plan, None).as_dict(),
-            "changes": views.plan_changes(known, problem, plan),
-        }
+        return await asyncio.to_thread(
+            questions.what_if,
+            await self._current(),
+            events,
+            now_ns=self._clock.plant_ns(),
+            frozen_s=self.config.envelope.frozen_min * 60,
+            iterations=self.options.react_iterations,
+        )
 
     async def _current(self) -> Known:
         """The plan on the screens with its problem; built again when it is from before a start."""
@@ -952,15 +1075,39 @@ def loop_config(
     )
 
 
-def feeds_of(plant: Plant, signals: Sequence[Any]) -> dict[str, frozenset[str]]:
-    """Work center to the sources whose signals speak of its units (``SignalDef.source``)."""
-    lines = {c.id for c in plant.work_centers}
-    found: dict[str, set[str]] = {}
-    for signal in signals:
-        line = signal.path.split("/")[3]
-        if line in lines and signal.source:
-            found.setdefault(line, set()).add(signal.source)
-    return {line: frozenset(sources) for line, sources in found.items()}
+def _binds(fact: f.Fact, actions: Sequence[a.Action]) -> bool:
+    """Whether a step puts something in force, so that its records come first. Off never waits."""
+    if isinstance(fact, f.SwitchSet) and not fact.on:
+        return False
+    return any(isinstance(x, a.Record) and x.kind in _BINDING for x in actions)
+
+
+def _must_have_room(directory: Path) -> None:
+    """StoreError when a plan, its inputs and its records would hardly fit on the disk any more."""
+    there = next(place for place in (directory, *directory.parents) if place.exists())
+    disk = os.statvfs(there)
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < _ROOM_BYTES:
+        raise StoreError(
+            f"the disk of {directory} is full: {free // 1024} kB are free, "
+            f"{_ROOM_BYTES // 1024} kB are needed; free some space and try again"
+        )
+
+
+def _refuse(done: asyncio.Future[None], why: str) -> None:
+    if not done.done():
+        done.set_exception(StoreError(why))
+        done.exception()  # nobody need wait for it
+
+
+def _job(send: a.Dispatch | a.Withdraw) -> str:
+    return send.job.id if isinstance(send, a.Dispatch) else send.job
+
+
+def _newest(jobs: tuple[_ToWrite, ...]) -> tuple[_ToWrite, ...]:
+    """The newest plan in force and, behind it, a newer one that is not."""
+    in_force = [job for job in jobs if job[2]][-1:]
+    return (*in_force, *(job for job in jobs[-1:] if not job[2]))
 
 
 def _proposed(task: Task, draft: Draft, now: dict[str, int]) -> f.Proposed:
@@ -980,11 +1127,6 @@ async def _answered(sending: Awaitable[Confirmation], job: str) -> Confirmation:
         return await sending
     except (BrainError, OSError) as error:
         return Confirmation(job=job, outcome=CommandOutcome.UNCONFIRMED, message=str(error))
-
-
-def _must_know(known: Known, op: str) -> None:
-    if op not in known.problem.op_ids:
-        raise KeyError(op)
 
 
 def _class(value: DecisionClass | str) -> DecisionClass:

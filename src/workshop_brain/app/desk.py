@@ -11,16 +11,13 @@ from zoneinfo import ZoneInfo
 from workshop_brain.app.decide import Decider
 from workshop_brain.dispatch.work_list import WorkListDispatcher
 from workshop_brain.errors import OrderError
-from workshop_brain.model.order import RequestState, WorkRequest
+from workshop_brain.model.order import RUSH_PRIORITY, RequestState, WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.ports import Clock, Dispatcher
 from workshop_brain.store.ledger import Ledger
 from workshop_brain.store.orders import MOST_PIECES, read_orders
 from workshop_brain.store.records import Records
 from workshop_brain.units import NS_PER_MS, NS_PER_S
-
-RUSH_PRIORITY = 7
-"""From this priority on an added order is a rush order: the plan is repaired at once."""
 
 
 class OrderDesk:
@@ -47,7 +44,8 @@ class OrderDesk:
         new = await asyncio.to_thread(self._unknown, requests)
         if new:
             await asyncio.to_thread(self._keep, new, user, name)
-            await self._decider.orders_changed([r.id for r in new])
+            rush = any(r.priority >= RUSH_PRIORITY for r in new)
+            await self._decider.orders_changed([r.id for r in new], rush=rush)
         return {
             "accepted": len(new),
             "known": len(requests) - len(new),

@@ -8,7 +8,7 @@ from workshop_brain.autonomy.state import JobTrack, LoopState, PlanRef
 from workshop_brain.model.event import EventKind
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
 from workshop_brain.schedule.plan import Plan, unplanned
-from workshop_brain.schedule.problem import PlantState
+from workshop_brain.schedule.problem import Load, PlantState
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.units import NS_PER_MIN, NS_PER_S
 
@@ -89,13 +89,23 @@ def plant_state(
             if order is not None:
                 jobs.append((order, response))
     locked = {job for job, track in state.tracks.items() if _is_stuck(track, state.wall_ns)}
+    locked |= {r.job for _, r in jobs if r.state is JobState.UNKNOWN}
     return PlantState(
         jobs=tuple(jobs),
         families=families_now(jobs),
         down=dict(down),
         material=dict(material),
         locked=frozenset(locked),
+        loads=loads_planned(state.reference),
     )
+
+
+def loads_planned(plan: PlanRef | None) -> dict[str, tuple[Load, ...]]:
+    """What the plan so far puts together in one job, by work center; for furnaces, the loads."""
+    out: dict[str, list[Load]] = {}
+    for planned in plan.jobs if plan is not None else ():
+        out.setdefault(planned.order.work_center, []).append(planned.order.requests)
+    return {center: tuple(loads) for center, loads in out.items()}
 
 
 def _is_stuck(track: JobTrack, wall_ns: int) -> bool:

@@ -335,6 +335,8 @@ class Planner:
         gap = self._known[first.plan.hash].gap
         why = [
             *(trigger_message(t) for t in task.triggers[:5]),
+            *_expected_back(task),
+            *self._before(task),
             *reasons(solution, first.chosen, first.moves, inputs.iterations, inputs.kind),
         ]
         why += [left_out_message(row) for row in self.left_out(task)[:5]]
@@ -360,6 +362,20 @@ class Planner:
             plan_hash=first.plan.hash,
             bound=first.bound,
         )
+
+    def _before(self, task: Task) -> list[Message]:
+        """The figures of the plan in force before, as it stood when it was made."""
+        in_force = task.state.in_force
+        known = self._known.get(in_force.hash) if in_force is not None else None
+        if known is None:
+            return []
+        kpis = known.candidate.kpis
+        params = {
+            "late_orders": int(kpis["late_orders"]),
+            "tardiness_h": round(kpis["weighted_tardiness_s"] / 3600, 1),
+            "setup_h": round(kpis["setup_s"] / 3600, 1),
+        }
+        return [Message(id="reason.before", params=params)]
 
     def _line(self, triggers: Sequence[dict[str, Any]]) -> str:
         """The one line that the triggers speak of; "" for the whole plant."""
@@ -414,10 +430,20 @@ def _joined(triggers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return first if len(triggers) == 1 else {**first, "all": [dict(t) for t in triggers]}
 
 
+def _expected_back(task: Task) -> list[Message]:
+    """When the plan assumes that the stopped units which set it off work again."""
+    stopped = dict.fromkeys(str(t.get("path", "")) for t in task.triggers)
+    return [
+        Message(id="reason.expected_back", params={"unit": unit, "until_ns": task.down[unit]})
+        for unit in list(stopped)[:5]
+        if unit in task.down
+    ]
+
+
 def trigger_message(trigger: Mapping[str, Any]) -> Message:
     """What set a decision off, as a message."""
     payload = trigger.get("payload") or {}
-    unit = str(trigger.get("path") or trigger.get("of") or "")
+    unit = str(payload.get("station") or trigger.get("path") or trigger.get("of") or "")
     params = {"unit": unit, "job": str(payload.get("job", unit))}
     if trigger.get("kind") == "periodic":
         params["minutes"] = str(trigger.get("minutes", ""))

@@ -9,6 +9,7 @@ _WINDOW_S = 20.0
 _BUCKET_S = 0.5
 _LEAST_S = 2.0
 _JUMP_S = 60.0
+_AGREE_S = 0.5
 _EASE = 0.05
 
 
@@ -27,6 +28,7 @@ class PlantClock:
         self._last = 0
         self._best: deque[tuple[int, int]] = deque()
         self._bucket: tuple[int, int, int] | None = None
+        self._far: tuple[int, int] | None = None
 
     @property
     def rate(self) -> float:
@@ -53,20 +55,40 @@ class PlantClock:
     def observe(self, plant_ns: int, wall_ns: int) -> None:
         """Take the newest good source stamp of a batch and the wall time of its arrival.
 
-        A stamp more than a minute off (of plant seconds at the present rate) starts the clock
-        anew: the plant was restarted at another time.
+        Stamps more than a minute off (of plant seconds at the present rate) start the clock anew
+        when they agree for half a second and no others come between: the plant was restarted at
+        another time. One device with a wrong clock does not make plant time.
         """
         if not self.is_set:
             self._restart(plant_ns, wall_ns)
             return
         ahead = plant_ns - self._at(wall_ns)
         if abs(ahead) > _JUMP_S * NS_PER_S * max(1.0, self._rate):
-            if ahead > 0 or wall_ns - self._anchor_wall > _LEAST_S * NS_PER_S:
+            if ahead > 0:
+                self._jump(plant_ns, wall_ns)
+            elif wall_ns - self._anchor_wall > _LEAST_S * NS_PER_S:
                 self._restart(plant_ns, wall_ns)
             return
+        self._far = None
         if ahead > 0:
             self._anchor_wall, self._anchor_plant = wall_ns, plant_ns
         self._collect(plant_ns, wall_ns)
+
+    def _jump(self, plant_ns: int, wall_ns: int) -> None:
+        """A stamp far ahead: believed once later ones agree with it.
+
+        Stamps that run on faster than the present rate tell a faster plant: at 360 plant seconds
+        a second, a batch that comes late is far ahead, and so are all after it.
+        """
+        if self._far is None or plant_ns < self._far[0]:
+            self._far = (plant_ns, wall_ns)
+            return
+        grown, waited = plant_ns - self._far[0], wall_ns - self._far[1]
+        if waited < _AGREE_S * NS_PER_S:
+            return
+        if grown > _JUMP_S * NS_PER_S * max(1.0, self._rate):
+            self._rate = grown / waited
+        self._restart(plant_ns, wall_ns)
 
     def _at(self, wall_ns: int) -> int:
         return self._anchor_plant + round((wall_ns - self._anchor_wall) * self._rate)
@@ -74,6 +96,7 @@ class PlantClock:
     def _restart(self, plant_ns: int, wall_ns: int) -> None:
         self._anchor_wall, self._anchor_plant = wall_ns, plant_ns
         self._last = plant_ns
+        self._far = None
         self._best.clear()
         self._bucket = (wall_ns, wall_ns, plant_ns)
 

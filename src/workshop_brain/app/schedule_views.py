@@ -17,6 +17,8 @@ from workshop_brain.schedule.structure import Problem
 from workshop_brain.units import NS_PER_DAY, NS_PER_MS, NS_PER_S
 
 _ACTUAL_NS = 3 * NS_PER_DAY
+_CLOSED_NS = 62 * NS_PER_DAY
+"""How far ahead closed times are listed; one order of next year must not list a year of shifts."""
 _BEGUN = (JobState.RUNNING, JobState.INTERRUPTED, JobState.ENDED, JobState.ABORTED)
 
 
@@ -59,7 +61,7 @@ def schedule(
         "bars": [_bar(p, state, setups, late) for p in jobs],
         "actual": _actual(state, orders, now_ns),
         "ghost": _ghost(ghost, shown),
-        "closed": _closed(plant, now_ns, end_ns),
+        "closed": _closed(plant, now_ns, min(end_ns, now_ns + _CLOSED_NS)),
         "kpis": dict(known.candidate.kpis) if known is not None else {},
         "bound": known.bound if known is not None else None,
         "gap": known.gap if known is not None else None,

@@ -174,8 +174,14 @@ def _rotating(path: Path, limit: int = 5_000_000) -> IO[bytes]:
 
 def lock_data(data: Path) -> IO[str]:
     """Hold DATA/lock for this process; StoreLockedError names the holder."""
-    data.mkdir(parents=True, exist_ok=True)
-    handle = (data / "lock").open("a+")
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        handle = (data / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"--data {data}: cannot be used ({error.strerror}); choose a directory that can be "
+            "written"
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -201,6 +207,8 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def check_port(host: str, port: int) -> None:
     """ConfigError when the port cannot be listened on."""
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port {port}: must be 0 to 65535; 0 takes a free one")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

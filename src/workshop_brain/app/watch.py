@@ -31,6 +31,7 @@ from workshop_brain.production.flow import (
     link_state,
     rise,
     robust_takt_s,
+    stated_layout,
     takt_goal_s,
 )
 from workshop_brain.production.kpi import loss_waterfall, oee, time_elements
@@ -92,14 +93,19 @@ class Watch:
         time_ns: NDArray[np.int64],
         value: NDArray[np.float64],
         quality: NDArray[np.uint8],
-    ) -> None:
-        """Take over the historian's last values after a start; nothing has happened by that."""
+    ) -> list[Event]:
+        """Take over the historian's last values after a start; nothing has happened by that.
+
+        Returns the stops that still stood when those values were seen, with their beginning.
+        """
         known = np.flatnonzero(time_ns > 0)
         samples = Samples(known.astype(np.uint32), time_ns[known], value[known], quality[known])
         self.live.update(samples, 0)
-        self._note(self.units.update(samples))
+        events = self.units.update(samples)
+        self._note(events)
         self._restored_ns = self.live.newest_ns
         self._accumulate()
+        return self.units.standing(events)
 
     def recaller(self, history: Any) -> Callable[[], Recalled]:
         """What reads back the past for ``recall``: a call to be made in a thread, once, after
@@ -140,9 +146,11 @@ class Watch:
             self._started_ns = min(self._started_ns or found.from_ns, found.from_ns)
         self._guesses.clear()
 
-    def on_samples(self, samples: Samples, received_ns: int) -> list[Event]:
+    def on_samples(
+        self, samples: Samples, received_ns: int, *, plant_ns: int | None = None
+    ) -> list[Event]:
         """Take over one batch; return what happened to the units, in plant time order."""
-        self.live.update(samples, received_ns)
+        self.live.update(samples, received_ns, plant_ns=plant_ns)
         events = self.units.update(samples)
         if events:
             self._note(events)
@@ -154,15 +162,22 @@ class Watch:
             self.live.source_lost(event.path)
         elif event.kind is EventKind.SOURCE_UP:
             self.live.source_up(event.path)
+        elif event.kind in (EventKind.BIRTH, EventKind.DEATH) and "lines" in event.payload:
+            source = str(event.payload.get("source", ""))
+            self.live.mark_node(source, event.path, stale=event.kind is EventKind.DEATH)
 
     def tick(self, plant_ns: int) -> list[Event]:
         """Once a second: inferred states, counters on their grid. Returns new events."""
-        self._started_ns = self._started_ns or plant_ns
+        self._started_ns = min(self._started_ns or plant_ns, plant_ns)
         events = self.units.infer(plant_ns)
         if events:
             self._note(events)
         self._accumulate()
         times = self._counts.times()
+        if len(times) and int(times[-1]) - plant_ns > COUNTS_EVERY_NS:
+            # Counted at another time than the plant lives at.
+            self._counts = Window(width=len(self.units), depth=_COUNTS_KEPT)
+            times = self._counts.times()
         if len(times) == 0 or plant_ns - int(times[-1]) >= COUNTS_EVERY_NS:
             self._counts.push(plant_ns, self._total)
         return events
@@ -202,11 +217,17 @@ class Watch:
             self._layout_units = len(self.units)
             skip = frozenset(u.path for c in self.plant.work_centers for u in c.units)
             self._layouts = {
-                c.id: layout(c.id, self._prefix(c), self.units.paths, skip)
+                c.id: self._layout(c, skip)
                 for c in self.plant.work_centers
                 if c.kind is WorkCenterKind.LINE
             }
         return tuple(self._layouts.values())
+
+    def _layout(self, center: WorkCenter, skip: frozenset[str]) -> Layout:
+        prefix, paths = self._prefix(center), self.units.paths
+        if center.flow:
+            return stated_layout(center.id, prefix, paths, skip, center.flow)
+        return layout(center.id, prefix, paths, skip)
 
     def _prefix(self, center: WorkCenter) -> str:
         return center.units[0].path.rsplit("/", 2)[0]
@@ -233,10 +254,11 @@ class Watch:
         units, lost = self.units, self.units.stale_rows(stale)
         end = self.output_row(line, center)
         takt = robust_takt_s(units.gap_s[end]) if end >= 0 else math.nan
+        goal = takt_goal_s(self.plant, center)
         return {
             "line": id,
             "takt_s": _number(takt),
-            "takt_goal_s": _number(takt_goal_s(self.plant, center)),
+            "takt_goal_s": _number(goal),
             "output": self._output(end, plant_ns),
             "bottleneck": self.bottleneck_view(id, plant_ns),
             "stations": [
@@ -255,6 +277,7 @@ class Watch:
                     "serial": int(units.serial[s.row]),
                     "job": int(units.job[s.row]),
                     "cycle_s": _number(units.usual_gap_s(s.row)),
+                    "takt_goal_s": _number(goal * s.beside),
                     "blocked": bool(units.blocked[s.row]),
                     "starved": bool(units.starved[s.row]),
                     "stale": bool(lost[s.row]),
@@ -262,21 +285,29 @@ class Watch:
                 for s in line.stations
             ],
             "links": [self._link(line, link) for link in line.links],
+            "missing": list(line.missing),
         }
 
     def _link(self, line: Layout, link: Link) -> dict[str, Any]:
-        source, target = line.stations[link.source], line.stations[link.target]
-        level = float(self.units.infeed_level[target.row])
-        capacity = float(self.units.infeed_capacity[target.row])
+        """A buffer now. Devices side by side share it: the worst of them speaks for all."""
+        sources = [line.stations[k] for k in link.sources]
+        targets = [line.stations[k] for k in link.targets]
+        row = targets[0].row
+        level, capacity = float(self.units.infeed_level[row]), self.units.infeed_capacity[row]
+        starved = any(bool(self.units.starved[s.row]) for s in targets)
+        if link.joins:
+            # The target waits for the feeder only when its main flow has pieces.
+            starved, level, capacity = starved and level > 0, math.nan, math.nan
         return {
-            "from": source.path,
-            "to": target.path,
+            "from": [s.path for s in sources],
+            "to": [s.path for s in targets],
+            "joins": link.joins,
             "level": _number(level),
-            "capacity": _number(capacity),
+            "capacity": _number(float(capacity)),
             "state": link_state(
                 level=level,
-                blocked=bool(self.units.blocked[source.row]),
-                starved=bool(self.units.starved[target.row]),
+                blocked=any(bool(self.units.blocked[s.row]) for s in sources),
+                starved=starved,
             ),
         }
 

@@ -92,7 +92,8 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announce:
-    """Tell the screens: ``topic`` decision, command, blocked, free, level, switch."""
+    """Tell the screens: ``topic`` decision, command, blocked, free, level, switch, no_plan, or
+    searched (the search on from a repair ended without a better plan)."""
 
     topic: str
     path: str

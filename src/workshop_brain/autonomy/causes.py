@@ -27,7 +27,7 @@ from workshop_brain.model.decision import (
     Decision,
     Message,
 )
-from workshop_brain.model.event import EventKind
+from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import JobState
 from workshop_brain.units import NS_PER_S
 
@@ -57,7 +57,16 @@ _REPAIRED = frozenset(
 AT_ONCE = frozenset({*(k.value for k in URGENT), "start", "level_lowered"})
 
 
+SOON = frozenset({EventKind.LATE_FINISH.value})
+"""Answered at once too, but not under the eyes of people who look at a proposal."""
+
+
 _DOWN = frozenset({EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT})
+
+
+_OF_SOURCES = frozenset(
+    {EventKind.SOURCE_LOST, EventKind.SOURCE_UP, EventKind.GAP, EventKind.BIRTH, EventKind.DEATH}
+)
 
 
 _UP = frozenset({EventKind.RESTORED, EventKind.OPERATOR_BACK})
@@ -65,16 +74,24 @@ _UP = frozenset({EventKind.RESTORED, EventKind.OPERATOR_BACK})
 
 def on_happened(turn: Turn, fact: f.Happened) -> None:
     event = fact.event
-    if event.kind in (EventKind.SOURCE_LOST, EventKind.SOURCE_UP, EventKind.GAP):
-        _source_event(turn, event.kind, event.path)
+    if event.kind in _OF_SOURCES:
+        _source_event(turn, event)
         return
     if event.kind in _DOWN | _UP:
+        note_stop(turn, event)
         if event.path not in turn.config.units:
-            _station(turn, event.path, event.time_ns, is_down=event.kind in _DOWN)
             return
-        set_down(turn, event.path, event.kind.value if event.kind in _DOWN else "")
     if event.kind in URGENT | ROUTINE:
         want(turn, cause(event.kind.value, event.time_ns, event.path, **event.payload))
+
+
+def note_stop(turn: Turn, event: Event) -> None:
+    """A unit or a station went down, or came back."""
+    is_down = event.kind in _DOWN
+    if event.path in turn.config.units:
+        set_down(turn, event.path, event.kind.value if is_down else "")
+    else:
+        _station(turn, event.path, event.time_ns, is_down=is_down)
 
 
 def _station(turn: Turn, path: str, time_ns: int, *, is_down: bool) -> None:
@@ -112,14 +129,31 @@ def _line_of(path: str) -> str:
     return parts[3] if len(parts) > 3 else ""
 
 
-def _source_event(turn: Turn, kind: EventKind, name: str) -> None:
+def _source_event(turn: Turn, event: Event) -> None:
+    """A source is lost or back, has a hole, or one of its edge nodes died or was born.
+
+    A hole or a death concerns the lines in the payload, a hole without any concerns all. That a
+    hole is filled frees nothing: what was decided meanwhile did not know.
+    """
+    kind, payload = event.kind, event.payload
+    name = str(payload.get("source") or event.path)
     source = turn.state.sources.get(name, Source())
+    lines = frozenset(str(line) for line in payload.get("lines") or ())
     if kind is EventKind.SOURCE_LOST:
         source = replace(source, is_up=False)
     elif kind is EventKind.SOURCE_UP:
         source = replace(source, is_up=True, age_s=0.0)
+    elif kind is EventKind.GAP:
+        if payload.get("filled"):
+            return  # a hole that is told of already has got its samples
+        until = turn.state.wall_ns + gap_hold_ns(turn.config)
+        gaps = dict.fromkeys(lines or {""}, until)
+        source = replace(source, gaps={**source.gaps, **gaps})
     else:
-        source = replace(source, gap_until_ns=turn.state.wall_ns + gap_hold_ns(turn.config))
+        dead = {node: fed for node, fed in source.dead.items() if node != event.path}
+        if kind is EventKind.DEATH and lines:
+            dead[event.path] = lines
+        source = replace(source, dead=dead)
     turn.set(sources={**turn.state.sources, name: source})
 
 
@@ -202,7 +236,11 @@ def _may_plan(turn: Turn) -> bool:
     state, config = turn.state, turn.config
     if not state.pending or not state.is_ready:
         return False
-    at_once = any(t["kind"] in AT_ONCE for t in state.pending) or state.reference is None
+    at_once = (
+        state.reference is None
+        or any(t["kind"] in AT_ONCE for t in state.pending)
+        or (state.proposal is None and any(t["kind"] in SOON for t in state.pending))
+    )
     if state.computing is not None and not _gives_way(state, at_once=at_once):
         return False
     return at_once or (

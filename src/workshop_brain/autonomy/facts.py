@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workshop_brain.autonomy.envelope import Move
+from workshop_brain.autonomy.envelope import Move, MoveBudget
 from workshop_brain.autonomy.state import JobTrack, PlanRef
 from workshop_brain.model.decision import Decision, DecisionClass, Level, Message
 from workshop_brain.model.event import Event
@@ -129,6 +129,16 @@ class Withheld(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recording(Fact):
+    """Whether the ledger can be written; ``why`` not, "" when it can.
+
+    Nothing is decided while it cannot: every line is blocked.
+    """
+
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approved(Fact):
     """A person approves a decision that waits."""
 
@@ -178,7 +188,9 @@ class SwitchSet(Fact):
 class Resumed(Fact):
     """What was known before a restart: settings set by people, jobs that were sent, the plan.
 
-    ``causes`` are the triggers of a proposal that nobody had answered: it is made anew.
+    ``causes`` are the triggers of a proposal that nobody had answered: it is made anew. ``budget``
+    are the moves of the last hour: a restart gives nobody new ones. ``stops`` are the events of
+    units that were down when they were last seen.
     """
 
     levels: Mapping[tuple[str, DecisionClass], Level] = field(default_factory=dict)
@@ -187,3 +199,5 @@ class Resumed(Fact):
     in_force: PlanRef | None = None
     in_force_decision: str = ""
     causes: tuple[dict[str, Any], ...] = ()
+    budget: MoveBudget = field(default_factory=MoveBudget)
+    stops: tuple[Event, ...] = ()

@@ -55,6 +55,8 @@ def _read_back(turn: Turn, track: JobTrack, response: JobResponse | None) -> Job
         return track
     if response is None:
         return replace(track, absent=track.absent + 1)
+    if response.state is JobState.UNKNOWN:
+        return replace(track, absent=0)
     if response.state in (JobState.PLANNED, JobState.NOT_ALLOWED_TO_START):
         return replace(track, absent=2)
     body = {

@@ -13,6 +13,7 @@ from workshop_brain.autonomy.actions import (
 from workshop_brain.autonomy.causes import (
     begin,
     give_up_if_long,
+    note_stop,
     notice_lateness,
     on_happened,
     on_lines_fed,
@@ -27,6 +28,7 @@ from workshop_brain.autonomy.people import (
     expire,
     on_approved,
     on_level_set,
+    on_recording,
     on_rejected,
     on_switch_set,
     on_vetoed,
@@ -72,7 +74,8 @@ def step(
     turn.set(begun_wall_ns=state.begun_wall_ns or turn.state.wall_ns)
     _HANDLERS[type(fact)](turn, fact)
     watch_inputs(turn)
-    expire(turn)
+    if isinstance(fact, f.Tick):
+        expire(turn)
     begin(turn)
     plan_if_due(turn)
     send_due(turn)
@@ -82,12 +85,11 @@ def step(
 def may_send(config: LoopConfig, state: LoopState, line: str, job: str) -> bool:
     """Whether a command decided a moment ago may still leave: asked right before the sending."""
     track = state.tracks.get(job)
-    return (
-        track is not None
-        and track.phase in (JobPhase.COMMANDED, JobPhase.WITHDRAWING)
-        and gate(config, state, line) is None
-        and level_of(config.autonomy, state.levels, line, DecisionClass.RELEASE) >= Level.APPROVE
-    )
+    if track is None or track.phase not in (JobPhase.COMMANDED, JobPhase.WITHDRAWING):
+        return False
+    needed = Level.APPROVE if track.is_released else Level.REPORT
+    level = level_of(config.autonomy, state.levels, line, DecisionClass.RELEASE)
+    return gate(config, state, line) is None and level >= needed
 
 
 def _tick(turn: Turn, fact: f.Tick) -> None:
@@ -110,7 +112,10 @@ def _resumed(turn: Turn, fact: f.Resumed) -> None:
         in_force_decision=fact.in_force_decision if fact.in_force is not None else "",
         basis=fact.in_force,
         held=fact.causes,
+        budget=fact.budget,
     )
+    for event in fact.stops:
+        note_stop(turn, event)
     if turn.state.in_force_decision:
         remember(turn, turn.state.in_force_decision, DecisionState.IN_FORCE)
 
@@ -126,6 +131,7 @@ _HANDLERS: dict[type[f.Fact], Any] = {
     f.Confirmed: on_confirmed,
     f.Withdrawn: on_withdrawn,
     f.Withheld: on_withheld,
+    f.Recording: on_recording,
     f.Approved: on_approved,
     f.Rejected: on_rejected,
     f.Vetoed: on_vetoed,

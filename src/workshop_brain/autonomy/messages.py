@@ -41,22 +41,33 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "trigger.job_rejected": ("The receiver refused job {job}.", "接收端拒绝了工单 {job}。"),
     # why this plan
+    "reason.expected_back": (
+        "The plan counts on {unit} from {until_ns} on, judged by how long its stops last.",
+        "按以往停机时长估计，计划假定 {unit} 自 {until_ns} 起恢复工作。",
+    ),
     "reason.best_of": (
         "{candidate} is the best of {count} plans: {objective} points, the next has {next}.",
         "在 {count} 个方案中选用“{candidate}”：评分 {objective}，次优为 {next}。",
     ),
     "reason.only_plan": ("{candidate} is the only plan found.", "只找到一个方案：{candidate}。"),
+    "reason.before": (
+        "The plan in force before: {late_orders} late orders, {tardiness_h} of weighted "
+        "lateness, {setup_h} of changeovers. What follows compares with keeping its sequences "
+        "as well as they still go.",
+        "此前生效的排程：拖期订单 {late_orders} 个，加权拖期 {tardiness_h}，"
+        "换型 {setup_h}。以下各项均与“尽可能保持原次序”相比。",
+    ),
     "reason.tardiness": (
-        "Weighted lateness changes by {delta_h} h, to {after_h} h.",
-        "加权拖期变化 {delta_h} 小时，变为 {after_h} 小时。",
+        "Weighted lateness changes by {delta_h}, to {after_h}.",
+        "加权拖期变化 {delta_h}，变为 {after_h}。",
     ),
     "reason.late_orders": (
         "Late orders: {before} before, {after} now.",
         "拖期订单：之前 {before}，现在 {after}。",
     ),
     "reason.setups": (
-        "Changeover time changes by {delta_min} min, to {after_min} min.",
-        "换型时间变化 {delta_min} 分钟，变为 {after_min} 分钟。",
+        "Changeover time changes by {delta_min}, to {after_min}.",
+        "换型时间变化 {delta_min}，变为 {after_min}。",
     ),
     "reason.throughput": (
         "Throughput changes by {delta} pieces/h, to {after}.",
@@ -128,6 +139,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "产线 {line} 的系统开关已关闭。",
     ),
     "gate.unknown_line": ("There is no line {line}.", "没有产线 {line}。"),
+    "blocked.not_recorded": (
+        "Line {line}: nothing can be recorded, the disk is full or cannot be written.",
+        "产线 {line}：无法记录，磁盘已满或无法写入。",
+    ),
     "blocked.no_inputs": ("Line {line}: no source is known yet.", "产线 {line}：尚无数据源。"),
     "blocked.source_unknown": (
         "Line {line}: source {source} has sent nothing yet.",
@@ -138,12 +153,16 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "产线 {line}：数据源 {source} 已断开。",
     ),
     "blocked.stale": (
-        "Line {line}: data of {source} is older than {limit_s} s.",
-        "产线 {line}：{source} 的数据超过 {limit_s} 秒未更新。",
+        "Line {line}: data of {source} is older than {limit_s}.",
+        "产线 {line}：{source} 的数据超过 {limit_s}未更新。",
     ),
     "blocked.gap": (
         "Line {line}: data of {source} has a gap.",
         "产线 {line}：{source} 的数据有缺口。",
+    ),
+    "blocked.node_dead": (
+        "Line {line}: edge node {node} of {source} is dead.",
+        "产线 {line}：{source} 的边缘节点 {node} 已离线。",
     ),
     "release.due": (
         "{jobs} commands are due at line {line}.",

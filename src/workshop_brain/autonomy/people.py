@@ -11,6 +11,7 @@ from workshop_brain.autonomy.proposals import approve, improve, put_in_force
 from workshop_brain.autonomy.sending import send_approved
 from workshop_brain.autonomy.state import (
     Open,
+    PlanRef,
 )
 from workshop_brain.autonomy.turn import Turn, bad_inputs, cause, close, remember, want
 from workshop_brain.errors import NotAllowedError
@@ -65,6 +66,9 @@ def _refuse(turn: Turn, id: str, kind: str, verdict: str, user: str, reason: str
         # Back to the plan that people agreed to; what was computing stood on the refused one.
         computing = turn.state.computing
         stale = computing is not None and computing.kind == "improve"
+        if _leaves_jobs_out(turn, entry.plan):
+            # Orders that the refused plan took in stand nowhere now: they are planned again soon.
+            want(turn, cause("orders_changed", turn.state.time_ns, ""))
         turn.set(
             basis=turn.state.in_force,
             basis_class=frozenset(),
@@ -76,6 +80,11 @@ def _refuse(turn: Turn, id: str, kind: str, verdict: str, user: str, reason: str
                 Publish(decision=turn.state.in_force_decision, plan_hash=plan.hash, in_force=True)
             )
     turn.do(Announce(topic="decision", path=id))
+
+
+def _leaves_jobs_out(turn: Turn, refused: PlanRef) -> bool:
+    in_force = turn.state.in_force
+    return in_force is None or bool(refused.index.keys() - in_force.index.keys())
 
 
 def _must_be_open(turn: Turn, id: str) -> Open:
@@ -116,6 +125,13 @@ def _must_be_line(turn: Turn, line: str) -> None:
     if line not in turn.config.lines:
         known = ", ".join(turn.config.lines)
         raise NotAllowedError(f"no line {line!r}; known are {known}")
+
+
+def on_recording(turn: Turn, fact: f.Recording) -> None:
+    if turn.state.is_recording and fact.why:
+        body = {"why": fact.why, "time_ns": turn.state.time_ns}
+        turn.do(Record(kind="outage", body=body))
+    turn.set(is_recording=not fact.why)
 
 
 def expire(turn: Turn) -> None:

@@ -19,6 +19,7 @@ from workshop_brain.autonomy.state import (
     Computing,
     LoopState,
     Open,
+    Planned,
     PlanRef,
 )
 from workshop_brain.autonomy.turn import Turn, bad_inputs, close, remember, start_computing
@@ -29,6 +30,7 @@ from workshop_brain.model.decision import (
     Level,
     Message,
 )
+from workshop_brain.model.order import JobState
 from workshop_brain.units import NS_PER_S
 
 _WAITING = (DecisionState.WAITING_APPROVAL, DecisionState.WAITING_VETO)
@@ -41,13 +43,14 @@ def on_proposed(turn: Turn, fact: f.Proposed) -> None:
     turn.set(computing=None)
     fact = _calmed(turn, fact, computing)
     if not fact.options:
+        _say_searched(turn, computing)
         return
     option, decision, waits = _judge_options(turn, fact)
     if decision.state is DecisionState.BLOCKED:
         _hold_back(turn, decision, computing, optional=fact.optional)
         return
     is_first = turn.state.reference is None
-    if _moves_only_times(turn.state, option):
+    if decision.level >= Level.APPROVE and _moves_only_times(turn.state, option):
         _time_anew(turn, decision, option)
         improve(turn, decision, option.plan)
         return
@@ -109,11 +112,26 @@ def _moves_only_times(state: LoopState, option: f.Option) -> bool:
     """Whether a plan has the units, sequences and jobs of the one in force."""
     if state.in_force is None or any(m.counts for m in option.moves):
         return False
-    return option.plan.index.keys() <= state.in_force.index.keys()
+    old, new = state.in_force.index, option.plan.index
+    gone = (planned for id, planned in old.items() if id not in new)
+    return new.keys() <= old.keys() and all(_is_over(state, planned) for planned in gone)
+
+
+def _is_over(state: LoopState, planned: Planned) -> bool:
+    """Whether a job is missing from a new plan because there is nothing left of it to plan."""
+    order = planned.order
+    response = state.response(order.work_center, order.id)
+    if response is None:
+        return order.end_ns <= state.time_ns
+    return response.state in (JobState.ENDED, JobState.ABORTED)
 
 
 def _time_anew(turn: Turn, decision: Decision, option: f.Option) -> None:
-    """Same units, same sequences, other times: a forecast, which asks nobody."""
+    """Same units, same sequences, other times: a forecast, which asks nobody.
+
+    Nothing is done by it that was not approved: jobs keep their units and their order. At
+    *observe* and *advise* it is shown like every other plan.
+    """
     shift_ns = max((abs(m.to_start_ns - m.from_start_ns) for m in option.moves), default=0)
     by = "forecast"
     params = {"jobs": len(option.moves), "minutes": round(shift_ns / (60 * NS_PER_S))}
@@ -216,9 +234,17 @@ def on_nothing_found(turn: Turn, fact: f.NothingFound) -> None:
         return
     # Counted as planned, so that a plan that cannot be made is not tried on every tick.
     turn.set(computing=None, last_plan_ns=turn.state.time_ns, last_plan_wall_ns=turn.state.wall_ns)
-    if computing.kind != "improve":
+    if computing.kind == "improve":
+        _say_searched(turn, computing)
+    else:
         payload = {"reason": message_body(fact.reason), "triggers": list(computing.triggers)}
         turn.do(Announce(topic="no_plan", path="", payload=payload))
+
+
+def _say_searched(turn: Turn, computing: Computing) -> None:
+    """The search on from a repair found nothing that is worth a change."""
+    if computing.kind == "improve":
+        turn.do(Announce(topic="searched", path=computing.triggers[0]["of"]))
 
 
 def _open(

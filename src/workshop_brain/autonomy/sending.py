@@ -46,12 +46,12 @@ def send_due(turn: Turn) -> None:
         level = level_of(turn.config.autonomy, turn.state.levels, line, DecisionClass.RELEASE)
         if level is Level.REPORT:
             for verb, job in commands:
-                _command(turn, verb, job, turn.state.in_force_decision)
+                _command(turn, verb, job, turn.state.in_force_decision, is_released=False)
         elif level in (Level.APPROVE, Level.VETO):
             _ask_release(turn, line, level, commands)
 
 
-def _command(turn: Turn, verb: str, job: str, decision: str) -> None:
+def _command(turn: Turn, verb: str, job: str, decision: str, *, is_released: bool) -> None:
     """Record one command and send it; a job's command is recorded before it leaves."""
     state = turn.state
     old = state.tracks.get(job)
@@ -61,7 +61,8 @@ def _command(turn: Turn, verb: str, job: str, decision: str) -> None:
         line = old.order.work_center
         back = {"command": verb, "job": job, "line": line, "decision": decision}
         turn.do(Record(kind="command", body={**back, "time_ns": state.time_ns}))
-        keep_track(turn, replace(old, phase=JobPhase.WITHDRAWING, wall_ns=state.wall_ns))
+        going = replace(old, phase=JobPhase.WITHDRAWING, wall_ns=state.wall_ns)
+        keep_track(turn, replace(going, is_released=is_released))
         turn.do(Withdraw(line=line, job=job, decision=decision))
         return
     assert state.in_force is not None
@@ -90,6 +91,7 @@ def _command(turn: Turn, verb: str, job: str, decision: str) -> None:
             phase=JobPhase.COMMANDED,
             attempt=attempt,
             wall_ns=state.wall_ns,
+            is_released=is_released,
         ),
     )
     turn.do(Dispatch(line=order.work_center, job=order, decision=decision, attempt=attempt))
@@ -158,4 +160,4 @@ def send_approved(turn: Turn, id: str, entry: Open) -> None:
     wanted |= {("dispatch", planned.order.id) for planned in work.dispatch}
     for verb, job in entry.commands:
         if (verb, job) in wanted:
-            _command(turn, verb, job, id)
+            _command(turn, verb, job, id, is_released=True)

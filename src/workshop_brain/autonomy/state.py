@@ -138,6 +138,8 @@ class JobTrack:
         Complete job lists read since the command that did not hold the job.
     hold_ns
         Wall time before which no other withdrawal is tried, after the receiver refused one.
+    is_released
+        A release decision, approved or not vetoed, let its last command go out.
     """
 
     order: JobOrder
@@ -147,15 +149,25 @@ class JobTrack:
     wall_ns: int = 0
     absent: int = 0
     hold_ns: int = 0
+    is_released: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A source as the loop sees it."""
+    """A source as the loop sees it.
+
+    Attributes
+    ----------
+    gaps
+        Line ("": every line) to the wall time until which a hole in its data blocks it.
+    dead
+        Edge nodes that died and were not born again, with the lines that they feed.
+    """
 
     is_up: bool = True
     age_s: float = 0.0
-    gap_until_ns: int = 0
+    gaps: Mapping[str, int] = field(default_factory=dict)
+    dead: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +226,8 @@ class LoopState:
     held
         Triggers of a repair that could not be judged because inputs were bad: repaired anew
         when they are good again.
+    is_recording
+        Whether the ledger can be written; no line is free while it cannot.
     """
 
     time_ns: int = 0
@@ -245,6 +259,7 @@ class LoopState:
     is_ready: bool = False
     begun_wall_ns: int = 0
     held: tuple[dict[str, Any], ...] = ()
+    is_recording: bool = True
 
     @property
     def reference(self) -> PlanRef | None:
@@ -276,6 +291,8 @@ def blocked_lines(config: LoopConfig, state: LoopState) -> dict[str, Message]:
 
 
 def _input_fault(config: LoopConfig, state: LoopState, line: str) -> Message | None:
+    if not state.is_recording:
+        return Message(id="blocked.not_recorded", params={"line": line})
     feeds = state.feeds.get(line, frozenset())
     if not feeds:
         if line in config.blind_lines and not state.sources:
@@ -291,8 +308,11 @@ def _input_fault(config: LoopConfig, state: LoopState, line: str) -> Message | N
         if source.age_s > config.envelope.max_input_age_s:
             limit = config.envelope.max_input_age_s
             return Message(id="blocked.stale", params={**params, "limit_s": limit})
-        if source.gap_until_ns > state.wall_ns:
+        if max(source.gaps.get("", 0), source.gaps.get(line, 0)) > state.wall_ns:
             return Message(id="blocked.gap", params=params)
+        for node, lines in source.dead.items():
+            if line in lines:
+                return Message(id="blocked.node_dead", params={**params, "node": node})
     return None
 
 

@@ -2,7 +2,17 @@
 
 import typer
 
-from workshop_brain.cli import data, decisions, hidden, planning, twin, up
+from workshop_brain.cli import (
+    collector,
+    connect,
+    data,
+    decisions,
+    hidden,
+    planning,
+    token,
+    twin,
+    up,
+)
 
 app = typer.Typer(
     name="brain",
@@ -12,12 +22,15 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("up")(up.up)
+app.command("connect")(connect.connect)
 app.command("doctor")(up.doctor)
 app.command("query")(data.query)
 app.command("import")(data.import_files)
 app.command("export")(data.export)
+app.command("token")(token.token)
 app.command("explain")(decisions.explain)
 app.command("replay")(decisions.replay)
+app.add_typer(collector.app, name="collector")
 app.add_typer(decisions.ledger_app, name="ledger")
 app.add_typer(twin.app, name="twin")
 app.add_typer(planning.app, name="schedule")

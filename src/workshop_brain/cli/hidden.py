@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ def brain(
     ports: Annotated[str, typer.Option()] = "{}",
     broker: Annotated[str, typer.Option()] = "",
     import_orders: Annotated[Path | None, typer.Option()] = None,
+    listen: Annotated[str, typer.Option()] = "",
 ) -> None:
     """Store, live state, decisions, dispatch and screens."""
     from workshop_brain.process import log_to_stderr
@@ -33,6 +35,8 @@ def brain(
 
     log_to_stderr("brain")
     settings = _settings(plant, ports, broker)
+    if listen:
+        settings = replace(settings, ingest=replace(settings.ingest, listen=listen))
     _run(serve(settings, data=data, host=host, port=port, orders=import_orders))
 
 
@@ -46,28 +50,35 @@ def _settings(plant: Path | None, ports: str, broker: str) -> "Settings":
 
 @app.command()
 def collector(
-    source: Annotated[str, typer.Option(help="JSON of the source's settings.")],
+    source: Annotated[str, typer.Option(help="The source's settings as JSON, or @FILE with it.")],
     enterprise: Annotated[str, typer.Option()],
     data: DataOption,
+    spool_mb: Annotated[int, typer.Option()] = 2048,
+    bundle: Annotated[Path | None, typer.Option(help="The way to a brain elsewhere.")] = None,
 ) -> None:
     """Read one source and hand it to the brain."""
+    from workshop_brain import config
     from workshop_brain.connect import collector as process
-    from workshop_brain.connect.settings import OpcUaSettings, SparkplugSettings
+    from workshop_brain.connect.remote import read_bundle, remote
     from workshop_brain.process import log_to_stderr
 
-    table = json.loads(source)
-    kinds = {"opcua": OpcUaSettings, "sparkplug": SparkplugSettings}
-    kind = kinds.get(table.pop("protocol"))
-    if kind is None:
-        raise ConfigError(f"--source: unknown protocol in {source}")
-    settings = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+    try:
+        text = Path(source[1:]).read_text("utf-8") if source.startswith("@") else source
+        settings = config.source(json.loads(text), "--source")
+    except OSError as error:
+        raise ConfigError(f"--source {source}: cannot be read: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"--source: {source!r} is not JSON: {error}") from error
     log_to_stderr(f"collector-{settings.id}")
+    given = read_bundle(bundle) if bundle is not None else None
     _run(
         process.run(
             settings,
             enterprise=enterprise,
-            socket_path=data / "run" / "ingest.sock",
+            socket_path=given.address if given is not None else data / "run" / "ingest.sock",
             spool_dir=data / "spool" / settings.id,
+            spool_bytes=spool_mb * 1024**2,
+            remote=remote(given) if given is not None else None,
         )
     )
 

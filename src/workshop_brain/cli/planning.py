@@ -12,11 +12,34 @@ app = typer.Typer(help="The scheduling engine on files.", no_args_is_help=True)
 FileArgument = Annotated[Path, typer.Argument(help=".fjs, jsp, sdst, fajsp, fsp or reactive JSON")]
 
 
+KNOWN = ".fjs, .jsp, .sdst, .fajsp, .fsp, .txt in one of these forms, or .json"
+"""What instances look like: whole numbers in lines, or a JSON document."""
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: unknown format; known are {KNOWN}") from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _instance(path: Path) -> str:
+    """Text of an instance; ConfigError when it can be none, whatever the name says."""
+    text = _read(path)
+    first = text.split(maxsplit=1)[:1]
+    if not text.lstrip().startswith("{") and not _is_number(first[0] if first else ""):
+        raise ConfigError(f"{path}: unknown format; known are {KNOWN}")
+    return text
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 @app.command()
@@ -30,7 +53,7 @@ def solve(
     """Solve an instance; prints objective, bound, gap, curve and plan."""
     from workshop_brain.schedule.run import solve_file_text
 
-    text = _read(file)
+    text = _instance(file)
     result = solve_file_text(text, name=file.name, seconds=seconds, workers=workers, seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "curve"}}
@@ -48,7 +71,7 @@ def react(
     """Repair a running plan after an event."""
     from workshop_brain.schedule.run import react_file_text
 
-    result = react_file_text(_read(file), _read(plan), _read(event), name=file.name, seed=seed)
+    result = react_file_text(_instance(file), _read(plan), _read(event), name=file.name, seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "diff"}}
     print_json(result)
@@ -59,7 +82,7 @@ def verify(file: FileArgument, plan: Annotated[Path, typer.Argument(help="PLAN.j
     """Check a plan with the independent checker."""
     from workshop_brain.schedule.run import verify_file_text
 
-    result = verify_file_text(_read(file), _read(plan), name=file.name)
+    result = verify_file_text(_instance(file), _read(plan), name=file.name)
     print_json(result)
     if not result["feasible"]:
         raise InfeasibleError(f"{plan}: {len(result['violations'])} violations")

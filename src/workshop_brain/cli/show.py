@@ -2,10 +2,17 @@
 
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from workshop_brain.errors import ConfigError
 from workshop_brain.units import NS_PER_S
+
+PlantOption = Annotated[
+    Path | None, typer.Option(help="plant.toml that tells the time zone, else the built-in plant.")
+]
 
 
 def print_json(value: Any) -> None:
@@ -21,6 +28,13 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def plant_zone(plant: Path | None) -> str:
+    """Time zone of a plant file, else of the built-in plant."""
+    from workshop_brain import config
+
+    return (config.load(plant) if plant is not None else config.built_in()).plant.timezone
+
+
 def parse_time(text: str, *, now_ns: int, name: str) -> int:
     """An instant: ISO 8601 (UTC when no zone is given), ``now``, or ``-8h`` relative to now.
 
@@ -32,17 +46,18 @@ def parse_time(text: str, *, now_ns: int, name: str) -> int:
     if text == "now":
         return now_ns
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text.startswith("-") and text[-1:] in units:
-        try:
-            return now_ns - round(float(text[1:-1]) * units[text[-1]] * NS_PER_S)
-        except ValueError:
-            pass
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
+        if text.startswith("-") and text[-1:] in units:
+            time_ns = now_ns - round(float(text[1:-1]) * units[text[-1]] * NS_PER_S)
+        else:
+            moment = datetime.fromisoformat(text)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            time_ns = round(moment.timestamp() * NS_PER_S)
+    except (ValueError, OverflowError) as error:
         raise ConfigError(
             f"{name}: {text!r} is not a time; write 2026-03-01T08:00, -8h, -30m or now"
         ) from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * NS_PER_S)
+    if abs(time_ns) >= 1 << 63:
+        raise ConfigError(f"{name}: {text!r} is beyond the years 1678 to 2262; write another time")
+    return time_ns

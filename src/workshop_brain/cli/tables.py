@@ -1,13 +1,9 @@
-"""Results as tables and texts for the terminal."""
+"""Results as tables for the terminal."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from workshop_brain.units import NS_PER_S
-from workshop_brain.web.messages import render
 
 
 def experiment_table(result: dict[str, Any]) -> None:
@@ -34,22 +30,3 @@ def _interval(value: dict[str, Any]) -> str:
     if mean is None:
         return "-"
     return f"{mean:,.2f}" if half is None else f"{mean:,.2f} ± {half:,.2f}"
-
-
-def decision_text(body: dict[str, Any], language: str) -> str:
-    """A decision in words: when, what triggered it, candidates, reasons, effect, what followed."""
-    when = datetime.fromtimestamp(body["time_ns"] / NS_PER_S, UTC).isoformat(timespec="seconds")
-    lines = [f"{body['id']}  {body['decision_class']}  {body['line']}  {when}  {body['state']}"]
-    lines.append(f"  trigger: {body['trigger']}")
-    for i, candidate in enumerate(body["candidates"]):
-        mark = "*" if i == body["chosen"] else " "
-        kpis = ", ".join(f"{k} {v:,.1f}" for k, v in candidate["kpis"].items())
-        value = f"{candidate['objective']:,.1f}"
-        lines.append(f"  {mark} {candidate['name']}: objective {value}; {kpis}")
-    lines += [f"  - {render(r['id'], r['params'], language)}" for r in body["reasons"]]
-    lines.append(f"  moved operations: {len(body['changes'])}; effect: {body['effect']}")
-    for row in body.get("followed", []):
-        left_out = {"kind", "wall_ns", "decision", "job_order"}
-        rest = {k: v for k, v in row.items() if k not in left_out}
-        lines.append(f"  {row['kind']}: {rest}")
-    return "\n".join(lines)

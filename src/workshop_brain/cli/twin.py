@@ -1,6 +1,7 @@
 """``brain twin``: the simulated plant, for the demonstration and for anybody's client."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The simulated transmission plant.", no_args_is_help=True)
 PlantArgument = Annotated[Path | None, typer.Argument(help="plant.toml, else the built-in one")]
+CONTROL_PORT = 8601
+ControlOption = Annotated[
+    int | None,
+    typer.Option(help="Port of the demo control; else that of the brain running with --data."),
+]
+DataOption = Annotated[Path, typer.Option(help="Data directory of the running brain.")]
 
 
 def _plant(path: Path | None) -> "Plant":
@@ -22,13 +29,29 @@ def _plant(path: Path | None) -> "Plant":
     return (config.load(path) if path is not None else config.built_in()).plant
 
 
+def _control_port(stated: int | None, data: Path) -> int:
+    """The port as stated, else as ``brain up`` wrote it down, else that of ``twin serve``."""
+    if stated is not None:
+        return stated
+    try:
+        known = json.loads((data / "run" / "ports.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return CONTROL_PORT
+    port = known.get("twin_control") if isinstance(known, dict) else None
+    return port if isinstance(port, int) else CONTROL_PORT
+
+
 @app.command()
 def serve(
     plant: PlantArgument = None,
     opcua_port: Annotated[int, typer.Option(help="OPC UA port.")] = 48400,
     mqtt: Annotated[str, typer.Option(help="Broker, mqtt://host:port.")] = "mqtt://127.0.0.1:1883",
-    control_port: Annotated[int, typer.Option(help="Port of the demo control page.")] = 8601,
-    speed: Annotated[float, typer.Option(help="Plant seconds per second.")] = 1.0,
+    control_port: Annotated[
+        int, typer.Option(help="Port of the demo control page.")
+    ] = CONTROL_PORT,
+    speed: Annotated[
+        str, typer.Option(help="Plant seconds per second, or max: as fast as it can publish.")
+    ] = "1",
     rate: Annotated[float, typer.Option(help="Factor on signal rates.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 1,
     start: Annotated[
@@ -43,15 +66,20 @@ def serve(
     """Run the plant as OPC UA server and Sparkplug edge nodes until stopped."""
     from workshop_brain.process import log_to_stderr
     from workshop_brain.twin import serve as server
+    from workshop_brain.twin.journal import read_speed
 
     log_to_stderr("twin")
+    try:
+        factor = read_speed(speed)
+    except ValueError as error:
+        raise ConfigError(f"--speed: {error}") from error
     asyncio.run(
         server.serve(
             _plant(plant),
             opcua_port=opcua_port,
             mqtt_url=mqtt,
             control_port=control_port,
-            speed=speed,
+            speed=factor,
             rate=rate,
             seed=seed,
             start_ns=None if start == "now" else parse_time(start, now_ns=0, name="--start"),
@@ -66,23 +94,26 @@ def serve(
 def break_unit(
     unit: Annotated[str, typer.Argument(help="Unit id or path, for example soft3.")],
     minutes: Annotated[float, typer.Option(help="How long it stays broken.")] = 30.0,
-    control_port: Annotated[int, typer.Option(help="Port of the demo control.")] = 8601,
+    control_port: ControlOption = None,
+    data: DataOption = Path("data"),
 ) -> None:
     """Break a machine of the running simulated plant."""
     from workshop_brain.twin.control import post
 
-    print_json(post(control_port, "/break", {"unit": unit, "minutes": minutes}))
+    port = _control_port(control_port, data)
+    print_json(post(port, "/break", {"unit": unit, "minutes": minutes}))
 
 
 @app.command()
 def repair(
     unit: Annotated[str, typer.Argument(help="Unit id or path.")],
-    control_port: Annotated[int, typer.Option(help="Port of the demo control.")] = 8601,
+    control_port: ControlOption = None,
+    data: DataOption = Path("data"),
 ) -> None:
     """Repair a broken machine of the running simulated plant."""
     from workshop_brain.twin.control import post
 
-    print_json(post(control_port, "/repair", {"unit": unit}))
+    print_json(post(_control_port(control_port, data), "/repair", {"unit": unit}))
 
 
 @app.command()

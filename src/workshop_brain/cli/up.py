@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workshop_brain.cli.show import print_json
 from workshop_brain.errors import BrainError, ConfigError
 
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ def up(
     port: Annotated[int, typer.Option(help="Port of the screens.")] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the screens in a browser.")] = True,
-    speed: Annotated[float, typer.Option(help="Built-in plant: plant seconds per second.")] = 1.0,
+    speed: Annotated[
+        str, typer.Option(help="Built-in plant: plant seconds per second, or max.")
+    ] = "1",
     rate: Annotated[float, typer.Option(help="Built-in plant: factor on signal rates.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Built-in plant: random seed.")] = 1,
     start: Annotated[
         str, typer.Option(help="Built-in plant: plant time at its first start; default now.")
     ] = "now",
     broker: Annotated[str, typer.Option(help="MQTT broker, mqtt://host:port; else own one.")] = "",
+    collectors: Annotated[
+        str, typer.Option(help="Listen here for collectors on other hosts, host:port.")
+    ] = "",
     record: Annotated[
         Path | None, typer.Option(help="Built-in plant: record all that it sends, for checks.")
     ] = None,
@@ -43,12 +49,21 @@ def up(
     """Start the brain: collectors, history, decisions, screens. Ctrl-C stops it."""
     from workshop_brain import config
     from workshop_brain.app import supervise
+    from workshop_brain.app.gate import bound
+    from workshop_brain.twin.journal import read_speed
 
     settings = config.load(plant) if plant is not None else config.built_in()
+    settings = _listening(settings, collectors)
+    try:
+        read_speed(speed)
+    except ValueError as error:
+        raise ConfigError(f"--speed: {error}") from error
     check_sources(settings, plant)
     data = data.absolute()
     lock = supervise.lock_data(data)
     supervise.check_port(host, port)
+    if settings.ingest.listen:
+        bound(settings.ingest.listen).close()
     logging.basicConfig(level=logging.WARNING, format="brain: %(message)s", stream=sys.stderr)
     try:
         asyncio.run(
@@ -64,6 +79,15 @@ def up(
         lock.close()
 
 
+def _listening(settings: "Settings", collectors: str) -> "Settings":
+    """The settings, with the address for collectors that was given on the command line."""
+    listen = collectors or settings.ingest.listen
+    ingest = dataclasses.replace(settings.ingest, listen=listen)
+    if fault := ingest.fault():
+        raise ConfigError(f"--collectors: {fault.partition(': ')[2]}")
+    return dataclasses.replace(settings, ingest=ingest)
+
+
 def check_sources(settings: "Settings", plant: Path | None) -> None:
     """ConfigError when there is nothing to read from or a source's secret is not at hand."""
     from workshop_brain import config
@@ -71,6 +95,8 @@ def check_sources(settings: "Settings", plant: Path | None) -> None:
     if not settings.sources and not settings.simulated:
         raise ConfigError(f"{plant}: [[source]] is missing: no machine to read from")
     for i, source in enumerate(settings.sources):
+        if source.id in settings.afar:
+            continue
         try:
             config.secret(source.password_env)
         except ConfigError as error:
@@ -107,6 +133,8 @@ async def _run(
     first = asyncio.create_task(ready.wait())
     await asyncio.wait({stopping, first}, return_when=asyncio.FIRST_COMPLETED)
     if ready.is_set():
+        if settings.ingest.listen:
+            print(f"Collectors:   {settings.ingest.listen}   (those on other hosts)")
         _greet(told, ports if settings.simulated else {}, browser=browser)
     await stopping
     first.cancel()
@@ -170,6 +198,7 @@ def _children(
     children: list[ChildSpec] = []
     brain = ["process", "brain", "--data", str(data), "--host", host, "--port", str(port)]
     brain += ["--plant", str(plant)] if plant is not None else []
+    brain += ["--listen", settings.ingest.listen] if settings.ingest.listen else []
     if settings.simulated:
         settings = with_twin(settings, ports, broker)
         brain += ["--ports", json.dumps(ports), "--broker", broker]
@@ -193,7 +222,9 @@ def _children(
     if any(s.url == own_broker for s in sources):
         children.append(_broker(ports["mqtt"], data))
     children.append(ChildSpec(name="brain", arguments=tuple(brain), stage=2))
-    children += [_collector(s, settings, data) for s in sources]
+    enterprise, spool_mb = settings.plant.enterprise, settings.ingest.spool_mb
+    here = (source for source in sources if source.id not in settings.afar)
+    children += [collector(source, enterprise, data, spool_mb) for source in here]
     return children
 
 
@@ -209,17 +240,21 @@ def _broker(port: int, data: Path) -> "ChildSpec":
     return ChildSpec(name="broker", arguments=arguments, stage=2)
 
 
-def _collector(source: "SourceSettings", settings: "Settings", data: Path) -> "ChildSpec":
+def collector(
+    source: "SourceSettings", enterprise: str, data: Path, spool_mb: int, *more: str
+) -> "ChildSpec":
+    """The process that reads one source."""
     from workshop_brain.app.supervise import ChildSpec
-    from workshop_brain.connect.settings import OpcUaSettings
 
-    protocol = "opcua" if isinstance(source, OpcUaSettings) else "sparkplug"
-    body = json.dumps({"protocol": protocol, **dataclasses.asdict(source)})
+    body = json.dumps({"protocol": source.protocol, **dataclasses.asdict(source)})
+    file = data / "run" / f"source-{source.id}.json"  # a list of tags may be too long an argument
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(body, "utf-8")
     return ChildSpec(
         name=f"collector-{source.id}",
         arguments=(
-            "process", "collector", "--source", body,
-            "--enterprise", settings.plant.enterprise, "--data", str(data),
+            "process", "collector", "--source", f"@{file}", "--enterprise", enterprise,
+            "--data", str(data), "--spool-mb", str(spool_mb), *more,
         ),
     )  # fmt: skip
 
@@ -229,6 +264,7 @@ def doctor(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the kernels now and stop.")
     ] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Say what is in order and what is not; each finding with the way out."""
     from workshop_brain.app.doctor import compile_kernels, examine
@@ -238,7 +274,9 @@ def doctor(
             print(f"    {name}: {seconds:.1f} s", flush=True)
         return
     findings = examine(data)
-    for finding in findings:
+    if json_:
+        print_json([dataclasses.asdict(finding) for finding in findings])
+    for finding in [] if json_ else findings:
         print(("ok    " if finding.ok else "WRONG ") + finding.text)
     if not all(f.ok for f in findings):
         raise BrainError("doctor found what needs a hand; see above")

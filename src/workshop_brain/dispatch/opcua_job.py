@@ -82,9 +82,9 @@ class JobOrderDispatcher:
             try:
                 return await within(self._timeout_s, self._dispatch(job, steps))
             except _RefusedError as refused:
-                return await self._after_refusal(job.id, str(refused), steps)
+                return await self._after_refusal(job.id, str(refused), steps, wanted=job)
             except (*CUT, DispatchError) as error:
-                return await self._after_cut(job.id, error, steps)
+                return await self._after_cut(job.id, error, steps, wanted=job)
 
     async def _dispatch(self, job: JobOrder, steps: _Steps) -> Confirmation:
         listed = None
@@ -119,9 +119,9 @@ class JobOrderDispatcher:
             try:
                 return await within(self._timeout_s, self._withdraw(job, steps))
             except _RefusedError as refused:
-                return await self._after_refusal(job, str(refused), steps, gone=True)
+                return await self._after_refusal(job, str(refused), steps)
             except (*CUT, DispatchError) as error:
-                return await self._after_cut(job, error, steps, gone=True)
+                return await self._after_cut(job, error, steps)
 
     async def _withdraw(self, job: str, steps: _Steps) -> Confirmation:
         listed = (await self._list()).get(job)
@@ -250,29 +250,42 @@ class JobOrderDispatcher:
     # -- when it did not go straight --------------------------------------------------------
 
     async def _after_refusal(
-        self, job: str, text: str, steps: _Steps, *, gone: bool = False
+        self, job: str, text: str, steps: _Steps, *, wanted: JobOrder | None = None
     ) -> Confirmation:
         listed, readable = await self._look(job)
         steps.mark("read_back")
-        if gone and readable and listed is None:
-            return _answer(job, CommandOutcome.CONFIRMED, None, steps)
-        if not gone and listed is not None and listed.state in _STARTED:
-            return _answer(job, CommandOutcome.CONFIRMED, listed, steps)
-        return _answer(job, CommandOutcome.REJECTED, listed, steps, text)
+        known = self._as_listed(job, listed, steps, wanted=wanted, readable=readable)
+        return known or _answer(job, CommandOutcome.REJECTED, listed, steps, text)
 
     async def _after_cut(
-        self, job: str, error: BaseException, steps: _Steps, *, gone: bool = False
+        self, job: str, error: BaseException, steps: _Steps, *, wanted: JobOrder | None = None
     ) -> Confirmation:
         """A command that left and was not answered: only the receiver knows."""
         await self._link.drop()
         listed, readable = await self._look(job)
         steps.mark("read_back")
-        if gone and readable and listed is None:
-            return _answer(job, CommandOutcome.CONFIRMED, None, steps)
-        if not gone and listed is not None and listed.state in _STARTED:
-            return _answer(job, CommandOutcome.CONFIRMED, listed, steps)
         text = f"{type(error).__name__}: {error}".rstrip(": ")
-        return _answer(job, CommandOutcome.UNCONFIRMED, listed, steps, text)
+        known = self._as_listed(job, listed, steps, wanted=wanted, readable=readable)
+        return known or _answer(job, CommandOutcome.UNCONFIRMED, listed, steps, text)
+
+    def _as_listed(
+        self,
+        job: str,
+        listed: JobResponse | None,
+        steps: _Steps,
+        *,
+        wanted: JobOrder | None,
+        readable: bool,
+    ) -> Confirmation | None:
+        """What the list alone decides: of a dispatch, or (nothing wanted) of a withdrawal."""
+        if wanted is None:
+            is_gone = readable and listed is None
+            return _answer(job, CommandOutcome.CONFIRMED, None, steps) if is_gone else None
+        if listed is None or listed.state not in _STARTED:
+            return None
+        if why := _differs(wanted, self._orders.get(job)):
+            return _answer(job, CommandOutcome.REJECTED, listed, steps, why)
+        return _answer(job, CommandOutcome.CONFIRMED, listed, steps)
 
     async def _look(self, job: str) -> tuple[JobResponse | None, bool]:
         try:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.model.signal import Quality, Samples, SignalDef
-from workshop_brain.units import NS_PER_S
+from workshop_brain.units import NS_PER_H, NS_PER_S
 
+FUTURE_NS = NS_PER_H
+"""A stamp further ahead of plant time comes from a wrong clock."""
 SILENCE_NS = 2 * NS_PER_S
 """A source that is listened to and says nothing for this long is lost (handover, frame PULSE)."""
 
@@ -56,9 +58,10 @@ class LiveTable:
     kind: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     newest_ns: int = 0
     version: int = 0
+    _silent: set[tuple[str, str]] = field(default_factory=set)
+    """(source, edge node) of nodes that died or fell silent."""
     _source: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     _dead: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
-    _any_dead: bool = False
     _sources: dict[str, _Source] = field(default_factory=dict)
 
     @property
@@ -83,21 +86,27 @@ class LiveTable:
         self.kind = np.concatenate([self.kind, np.array([s.kind for s in signals], np.uint8)])
         sources = np.array([self._source_of(s.source).index for s in signals], np.int32)
         self._source = np.concatenate([self._source, sources])
-        self._dead = np.concatenate([self._dead, np.zeros(n, np.bool_)])
+        dead = np.array([self._is_silent(s) for s in signals], np.bool_)
+        self._dead = np.concatenate([self._dead, dead])
         self.version += 1
 
-    def update(self, samples: Samples, received_ns: int) -> None:
+    def update(self, samples: Samples, received_ns: int, *, plant_ns: int | None = None) -> None:
         """Take over one batch; for each signal the newest source time wins.
 
         Of several samples with one instant the last of the batch wins. A HISTORICAL sample
-        therefore never replaces a newer value.
+        therefore never replaces a newer value. A value whose stamp is more than an hour ahead of
+        ``plant_ns`` gives way to any sample within an hour of it.
         """
         if len(samples) == 0:
             return
         signal, time_ns = samples.signal, samples.time_ns
         value, quality = samples.value, samples.quality
-        fresh = time_ns >= self.time_ns[signal]
+        last_ns = self.time_ns[signal]
+        fresh = time_ns >= last_ns
         if not fresh.all():
+            if plant_ns is not None:
+                near = np.abs(time_ns - plant_ns) <= FUTURE_NS
+                fresh |= near & (last_ns > plant_ns + FUTURE_NS)
             signal, time_ns = signal[fresh], time_ns[fresh]
             value, quality = value[fresh], quality[fresh]
             if len(signal) == 0:
@@ -110,9 +119,7 @@ class LiveTable:
         self.quality[signal] = quality
         self.time_ns[signal] = time_ns
         self.received_ns[signal] = received_ns
-        if self._any_dead:
-            self._dead[signal] = False
-        self.newest_ns = max(self.newest_ns, int(time_ns[-1]))
+        self.newest_ns = max(self.newest_ns, believable_ns(time_ns, plant_ns))
         self.version += 1
 
     def heard(self, source: str, wall_ns: int) -> None:
@@ -132,17 +139,22 @@ class LiveTable:
         self._source_of(source).lost = False
         self.version += 1
 
-    def mark_below(self, path: str, *, stale: bool) -> int:
-        """Mark all signals at or below a path (a device or edge node died or was born).
+    def mark_node(self, source: str, node: str, *, stale: bool) -> None:
+        """An edge node ``group/node`` of a source died or fell silent, or is back.
 
-        Returns how many. A new sample clears the mark of its signal.
+        Its signals are stale until it is back; their values stay what they were.
         """
-        prefix = path.rstrip("/") + "/"
-        below = [i for known, i in self.ids.items() if known.startswith(prefix) or known == path]
-        self._dead[below] = stale
-        self._any_dead = bool(self._dead.any())
-        self.version += 1
-        return len(below)
+        before = len(self._silent)
+        (self._silent.add if stale else self._silent.discard)((source, node))
+        if len(self._silent) != before:
+            self._dead = np.array([self._is_silent(s) for s in self.signals], np.bool_)
+            self.version += 1
+
+    def _is_silent(self, signal: SignalDef) -> bool:
+        """Whether its edge node is; the address begins ``group/node/``."""
+        if not self._silent:
+            return False
+        return (signal.source, "/".join(signal.address.split("/", 2)[:2])) in self._silent
 
     def lost_sources(self, now_ns: int) -> list[str]:
         """Ids of the sources that are lost at wall time ``now_ns``."""
@@ -172,3 +184,16 @@ class LiveTable:
 
 def _is_lost(source: _Source, now_ns: int) -> bool:
     return source.lost or (source.heard_ns > 0 and now_ns - source.heard_ns > SILENCE_NS)
+
+
+def believable_ns(time_ns: NDArray[np.int64], now_ns: int | None) -> int:
+    """The newest stamp that is not more than an hour ahead of ``now_ns``; 0 when there is none.
+
+    Without ``now_ns`` the newest of all.
+
+    >>> believable_ns(np.array([5, 7, 9 * NS_PER_H]), 8)
+    7
+    """
+    if now_ns is not None:
+        time_ns = time_ns[time_ns <= now_ns + FUTURE_NS]
+    return int(time_ns.max(initial=0))

@@ -372,6 +372,15 @@ class UnitTable:
         if now is not Condition.NONE:
             events.append(Event(time_ns=time_ns, kind=_ENTER[now], path=path, payload=dict(names)))
 
+    def standing(self, events: Sequence[Event]) -> list[Event]:
+        """Those of the events that say of a unit why it is down now, oldest first."""
+        return [
+            event
+            for event in events
+            if event.path in self.rows
+            and event.kind is _ENTER.get(Condition(int(self.condition[self.rows[event.path]])))
+        ]
+
     # -- once a second ----------------------------------------------------------------------
 
     def infer(self, now_ns: int) -> list[Event]:

@@ -6,6 +6,9 @@ Names follow ISA-95 part 4: WorkSchedule > WorkRequest > JobOrder; the answer is
 from dataclasses import dataclass
 from enum import StrEnum
 
+RUSH_PRIORITY = 7
+"""From this priority on an order that comes in is a rush order: the plan is repaired at once."""
+
 
 class RequestState(StrEnum):
     """State of a work request."""
@@ -17,15 +20,28 @@ class RequestState(StrEnum):
 
 
 class JobState(StrEnum):
-    """State of a job order at its receiver (OPC 10031-4), and before it gets there."""
+    """State of a job order at its receiver (OPC 10031-4), and before it gets there.
+
+    UNKNOWN: it was sent and the receiver has not said what became of it; nobody may send it again.
+    """
 
     PLANNED = "planned"
+    UNKNOWN = "unknown"
     NOT_ALLOWED_TO_START = "not_allowed_to_start"
     ALLOWED_TO_START = "allowed_to_start"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     ENDED = "ended"
     ABORTED = "aborted"
+
+
+def can_name(id: str) -> bool:
+    """Whether an order may be called so; receivers read lists of orders parted by semicolons.
+
+    >>> can_name("4711-A"), can_name("a;b"), can_name("a\\n"), can_name("\\ud800")
+    (True, False, False, False)
+    """
+    return id.isprintable() and ";" not in id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +68,10 @@ class WorkRequest:
     def __post_init__(self) -> None:
         if not self.id:
             raise ValueError("WorkRequest: id is empty")
+        if not can_name(self.id):
+            raise ValueError(
+                f"WorkRequest {self.id!a}: id has a semicolon or a character that cannot be printed"
+            )
         if self.quantity <= 0:
             raise ValueError(f"WorkRequest {self.id!r}: quantity must be > 0, got {self.quantity}")
         if not 1 <= self.priority <= 9:

@@ -62,6 +62,10 @@ class WorkCenter:
         Time to bring finished pieces to the next step, seconds.
     transit_s
         LINE only: seconds from entering to leaving.
+    flow
+        LINE only: chains of stages in the order that pieces pass, the main flow first; a stage is
+        one device id, or several that stand side by side. A later chain whose last stage stands
+        in an earlier one joins the flow there.
     """
 
     id: str
@@ -74,6 +78,7 @@ class WorkCenter:
     capacity: int = 0
     transport_s: int = 0
     transit_s: int = 0
+    flow: tuple[tuple[tuple[str, ...], ...], ...] = ()
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

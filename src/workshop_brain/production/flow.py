@@ -40,6 +40,9 @@ class Station:
         Order of flow within the line, from 0; devices beside the flow come last.
     in_flow
         Pieces pass through it.
+    beside
+        Devices that do the same work side by side, itself included; each has so many times the
+        line's takt for a piece.
     """
 
     row: int
@@ -49,28 +52,103 @@ class Station:
     klass: str
     position: int
     in_flow: bool
+    beside: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A buffer between two devices, given by their positions in ``Layout.stations``."""
+    """A buffer between two stages of a flow, each one device or several side by side.
 
-    source: int
-    target: int
+    Attributes
+    ----------
+    sources, targets
+        Positions in ``Layout.stations``.
+    joins
+        A feeder line ends here; the targets' infeed level speaks of their main flow instead.
+    """
+
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A line in flow order. ``main`` are the positions of the main flow, in order."""
+    """A line in flow order.
+
+    ``main`` are the positions of the single stations of the main flow, in order; ``missing`` the
+    ids that the plant file names in the flow and no source has declared.
+    """
 
     line: str
     stations: tuple[Station, ...]
     links: tuple[Link, ...]
     main: tuple[int, ...]
+    missing: tuple[str, ...] = ()
+
+
+def stated_layout(
+    line: str,
+    prefix: str,
+    paths: Sequence[str],
+    skip: frozenset[str],
+    flow: Sequence[Sequence[Sequence[str]]],
+) -> Layout:
+    """The flow of a line as the plant file states it (``WorkCenter.flow``); arguments as `layout`.
+
+    Devices that the flow does not name stand beside it, after it.
+    """
+    known: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        if path.startswith(prefix + "/") and path not in skip:
+            known.setdefault(path.rsplit("/", 1)[1], row)
+    order: dict[str, int] = {}
+    abreast: dict[str, int] = {}
+    links: list[Link] = []
+    single: list[int] = []
+    for c, chain in enumerate(flow):
+        before: tuple[int, ...] = ()
+        for stage in chain:
+            joins = all(id in order for id in stage if id in known)
+            here = [id for id in stage if id in known]
+            for id in here:
+                order.setdefault(id, len(order))
+                abreast.setdefault(id, len(here))
+            after = tuple(order[id] for id in here)
+            if before and after:
+                links.append(Link(sources=before, targets=after, joins=joins))
+            if c == 0 and len(stage) == 1:
+                single += after
+            before = after or before
+    beside = sorted(set(known) - set(order), key=lambda id: paths[known[id]])
+    stations = tuple(
+        _station(k, known[id], paths[known[id]], in_flow=k < len(order), beside=abreast.get(id, 1))
+        for k, id in enumerate([*order, *beside])
+    )
+    named = (id for chain in flow for stage in chain for id in stage)
+    return Layout(
+        line=line,
+        stations=stations,
+        links=tuple(links),
+        main=tuple(single),
+        missing=tuple(dict.fromkeys(id for id in named if id not in known)),
+    )
+
+
+def _station(position: int, row: int, path: str, *, in_flow: bool, beside: int) -> Station:
+    cell, id = path.split("/")[-2:]
+    match = _NUMBERED.match(id)
+    klass = _class_of(match[1] if match else id, cell)
+    if not in_flow and klass == "subassembly":
+        klass = "utility"
+    return Station(
+        row=row, path=path, id=id, cell=cell, klass=klass, position=position, in_flow=in_flow,
+        beside=beside,
+    )  # fmt: skip
 
 
 def layout(line: str, prefix: str, paths: Sequence[str], skip: frozenset[str]) -> Layout:
-    """Work out the flow of a line from the names of its devices.
+    """Work out the flow of a line from the names of its devices, where the plant file has none.
 
     ``prefix`` is the line's path, ``paths`` the unit table's; ``skip`` are unit paths that stand
     for whole lines. Numbered devices with the same letters form a chain in number order; the
@@ -90,6 +168,7 @@ def layout(line: str, prefix: str, paths: Sequence[str], skip: frozenset[str]) -
     chains = {letters for letters, size in sizes.items() if size > 1}
     longest = max(chains, key=lambda letters: sizes[letters], default="")
     ordered = sorted(found, key=lambda e: (_rank(e, longest, chains), e[4], e[5], e[2]))
+    classes = [_class_of(entry[4], entry[2]) for entry in found]
     stations = tuple(
         Station(
             row=row,
@@ -99,6 +178,7 @@ def layout(line: str, prefix: str, paths: Sequence[str], skip: frozenset[str]) -
             klass="station" if letters == longest else _class_of(letters, cell),
             position=k,
             in_flow=letters in chains or _class_of(letters, cell) in _PARALLEL,
+            beside=classes.count(klass) if (klass := _class_of(letters, cell)) in _PARALLEL else 1,
         )
         for k, (row, path, cell, id, letters, _) in enumerate(ordered)
     )
@@ -127,7 +207,7 @@ def _links(
     stations: tuple[Station, ...], letters: list[str], main: tuple[int, ...]
 ) -> tuple[Link, ...]:
     out = [
-        Link(source=k, target=k + 1)
+        Link(sources=(k,), targets=(k + 1,))
         for k in range(len(stations) - 1)
         if letters[k] == letters[k + 1]
         and stations[k].in_flow
@@ -135,9 +215,9 @@ def _links(
     ]
     if main:
         first = next((s.klass for s in stations if s.klass in _PARALLEL), "")
-        out += [
-            Link(source=main[-1], target=s.position) for s in stations if s.klass == first and first
-        ]
+        after = tuple(s.position for s in stations if s.klass == first and first)
+        if after:
+            out.append(Link(sources=(main[-1],), targets=after))
     return tuple(out)
 
 
@@ -145,8 +225,8 @@ def link_state(*, level: float, blocked: bool, starved: bool) -> str:
     """``blocked``, ``starved`` or ``ok`` of a buffer, from its level and both neighbours.
 
     ``blocked`` is the flag of the device before, ``starved`` of the one after. An empty buffer
-    cannot block its source (something else does), a filled one cannot starve its target. The flags
-    count, not the capacity: that is only the display range of the level.
+    cannot block its source (something else does), a filled one cannot starve its target; a level
+    of NaN is not known. The flags count, not the capacity: not every PLC tells its real one.
     """
     if blocked and not level <= 0:
         return "blocked"
@@ -215,6 +295,7 @@ class Progress:
 
 _ORDER_OF_STATES = {
     JobState.PLANNED: 0,
+    JobState.UNKNOWN: 1,
     JobState.NOT_ALLOWED_TO_START: 1,
     JobState.ALLOWED_TO_START: 2,
     JobState.INTERRUPTED: 3,
@@ -255,5 +336,6 @@ def order_progress(
         steps.append(
             Step(work_center=step.work_center, job=job_id, state=state, good=good, scrap=scrap)
         )
-        done += min(good, request.quantity) / request.quantity
+        is_uncounted = state is JobState.ENDED and not good and not scrap
+        done += 1.0 if is_uncounted else min(good, request.quantity) / request.quantity
     return Progress(request=request.id, steps=tuple(steps), done=done / max(1, len(steps)))

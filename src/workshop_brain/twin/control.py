@@ -30,6 +30,7 @@ from workshop_brain.twin.commands import (
     RepairUnit,
 )
 from workshop_brain.twin.devices import Device
+from workshop_brain.twin.journal import read_speed
 
 MAX_MINUTES = 7 * 24 * 60.0
 MAX_SPEED = 1000.0
@@ -47,7 +48,7 @@ class ControlSurface:
     status
         JSON-able state of the plant process.
     set_speed
-        Plant seconds per second from now on.
+        Plant seconds per second from now on; infinity: as fast as possible.
     """
 
     devices: tuple[Device, ...]
@@ -122,8 +123,9 @@ async def _act(surface: ControlSurface, request: Request) -> dict[str, Any]:
         raise BadRequestError("the body must be a JSON object")
     verb = request.url.path.lstrip("/")
     if verb == "speed":
-        factor = number(body, "factor", default=None, top=MAX_SPEED)
-        surface.set_speed(factor)
+        told = body.get("factor")
+        factor = told if told == "max" else number(body, "factor", default=None, top=MAX_SPEED)
+        surface.set_speed(read_speed(factor))
         return {"ok": True, "speed": factor}
     device = find_device(surface.devices, str(body.get("unit", "")))
     if verb == "repair":

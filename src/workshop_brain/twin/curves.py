@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.model.curve import Curve
-from workshop_brain.twin.devices import Device, DeviceClass
+from workshop_brain.twin.devices import Device, DeviceClass, operation_numbers
 from workshop_brain.twin.points import process_name
 from workshop_brain.twin.sim import Cycles, DefectCause, PlantSim
 
@@ -53,22 +53,33 @@ def channel_names(device: Device) -> tuple[str, str]:
 
 
 def cycle_curves(sim: PlantSim, cycles: Cycles, *, seed: int) -> list[tuple[int, Curve]]:
-    """(device, curve) of every finished cycle at a device that records curves."""
+    """(device, curve) of every finished cycle at a device that records curves.
+
+    A main station records one curve for each of its operations; ``step`` is the operation's number.
+    """
     out: list[tuple[int, Curve]] = []
     for row in range(len(cycles)):
         index = int(cycles.device[row])
         device = sim.devices[index]
         if has_curves(device):
-            out.append((index, _curve(sim, device, cycles, row, seed)))
+            parts = range(max(1, len(operation_numbers(device))))
+            out += [(index, _curve(sim, device, cycles, row, seed, k)) for k in parts]
     return out
 
 
-def _curve(sim: PlantSim, device: Device, cycles: Cycles, row: int, seed: int) -> Curve:
-    end_ns = int(cycles.end_ns[row])
+def _curve(
+    sim: PlantSim, device: Device, cycles: Cycles, row: int, seed: int, operation: int
+) -> Curve:
+    """The curve of one operation of a cycle (0 the first or only one, 1 the second)."""
+    numbers = operation_numbers(device)
+    own = not numbers or int(cycles.operation[row]) == operation + 1
+    first_of_two = bool(numbers) and operation == 0
+    end_ns = int(cycles.switch_ns[row] if first_of_two else cycles.end_ns[row])
     draw = np.random.default_rng((seed, device.index, end_ns & 0xFFFFFFFF, end_ns >> 32))
     wear = float(cycles.wear[row])
     lot = float(np.sin(float(cycles.lot[row]) * _LOT_PHASE))
-    cause = DefectCause.NONE if cycles.ok[row] else DefectCause(int(cycles.cause[row]))
+    bad = own and not cycles.ok[row]
+    cause = DefectCause(int(cycles.cause[row])) if bad else DefectCause.NONE
     name = program(device)
     sweep, measured = curve_shape(name, wear=wear, lot=lot, cause=cause, draw=draw)
     first, second = channel_names(device)
@@ -76,7 +87,7 @@ def _curve(sim: PlantSim, device: Device, cycles: Cycles, row: int, seed: int) -
         serial=sim.texts[int(cycles.serial[row])],
         station=device.path,
         program=name,
-        step=1,
+        step=numbers[operation] if numbers else 1,
         time_ns=end_ns,
         channels={first: sweep.astype(np.float32), second: measured.astype(np.float32)},
     )

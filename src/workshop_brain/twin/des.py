@@ -499,6 +499,7 @@ def _start_cycle(w: World, s: int) -> None:
         seconds *= (1.0 + 0.03 * r.wear) * (1.0 + w.p_sigma * noise)
         length = _ns(seconds)
     r.began, r.ends, r.interrupt = now, now + length, 0
+    _begin_operations(w, s, length)
     part = length
     if r.mtbf_s > 0.0:
         hazard = length / 1e9 / r.mtbf_s * _stress(w, s)
@@ -521,6 +522,44 @@ def _start_cycle(w: World, s: int) -> None:
             _set_part(w, h, p.job, w.dv[h].serial if line else p.serial)
     elif r.kind == JOB:
         _lot(w, s, n)
+
+
+@kernel
+def _begin_operations(w: World, s: int, length: int) -> None:
+    """Divide a cycle of ``length`` ns into the station's two operations, if it has two."""
+    r = w.st[s]
+    r.length = length
+    if r.op_share > 0.0:
+        noise = max(-2.5, min(2.5, normal(w.seed, draws.OPERATION, s, r.n)))
+        r.split = int(length * r.op_share * (1.0 + w.p_sigma * noise))
+        r.switch = w.now + r.split
+
+
+@kernel
+def _halt_operation(w: World, s: int) -> None:
+    """The station stands: while it is in its first operation, the second has no begin yet."""
+    if w.st[s].switch > w.now:
+        w.st[s].switch = NEVER
+
+
+@kernel
+def _resume_operation(w: World, s: int, worked: int) -> None:
+    """The station works again after ``worked`` ns of its cycle."""
+    r = w.st[s]
+    if r.switch == NEVER:
+        r.switch = w.now + r.split - worked
+
+
+@kernel
+def _end_operations(w: World, s: int, cause: int) -> int:
+    """Keep the lengths of both operations; the one (1 or 2) that made the defect, 0 for none."""
+    r = w.st[s]
+    if r.op_share == 0.0:
+        return 0
+    r.op1_s, r.op2_s = r.split / 1e9, (r.length - r.split) / 1e9
+    if cause == 0:
+        return 0
+    return 1 if uniform(w.seed, draws.OPERATION_NOK, s, r.n) < r.op_share else 2
 
 
 @kernel
@@ -569,6 +608,8 @@ def _work_over(w: World, s: int) -> None:
     """The timer of a working station fired: an interruption, or the end of the cycle."""
     r = w.st[s]
     seed, now = w.seed, w.now
+    if r.interrupt > 0:
+        _halt_operation(w, s)
     if r.interrupt == DOWN:
         r.phase = DOWN
         r.fails += 1
@@ -614,7 +655,7 @@ def _finish(w: World, s: int) -> None:
             p.defect = 0
     else:
         cause, repeat = _test(w, s)
-    _log_cycle(w, s, cause)
+    _log_cycle(w, s, cause, _end_operations(w, s, cause))
     if cause > 0 and not (r.role != MAKE and repeat):
         _count(w, s, False)
     if repeat:
@@ -654,13 +695,14 @@ def _test(w: World, s: int) -> tuple[int, bool]:
 
 
 @kernel
-def _log_cycle(w: World, s: int, cause: int) -> None:
+def _log_cycle(w: World, s: int, cause: int, operation: int) -> None:
     r = w.st[s]
     if w.logging == 0 or (r.device < 0 and r.center >= 0):
         return
     row = w.cycles[w.cycle_n]
     row.t, row.device, row.began, row.lot, row.cause = w.now, r.device, r.began, r.lot, cause
     row.ok, row.wear, row.serial, row.product = int(cause == 0), r.wear, 0, -1
+    row.switch, row.operation = r.switch, operation
     if r.piece >= 0:
         row.serial, row.product = w.pc[r.piece].serial, w.pc[r.piece].product
     elif r.job >= 0:
@@ -892,6 +934,7 @@ def pause(w: World, s: int) -> None:
         r.paused = 1
         r.left = w.due[s] - w.now
         clear_timer(w, s)
+        _halt_operation(w, s)
 
 
 @kernel
@@ -903,7 +946,10 @@ def _resume(w: World, s: int) -> None:
     if r.paused == 1:
         r.paused = 0
         set_timer(w, s, w.now + r.left)
-        r.ends = w.now + r.left + (r.remaining if r.phase != WORK or r.interrupt else 0)
+        left = r.left + (r.remaining if r.phase != WORK or r.interrupt else 0)
+        r.ends = w.now + left
+        if r.phase == WORK:
+            _resume_operation(w, s, r.length - left)
     wake(w, s)
     show(w, s)
 
@@ -964,6 +1010,7 @@ def _back_to_work(w: World, s: int) -> None:
     r = w.st[s]
     r.phase, r.interrupt = WORK, 0
     r.ends = w.now + r.remaining
+    _resume_operation(w, s, r.length - r.remaining)
     set_timer(w, s, r.ends)
     show(w, s)
 

@@ -105,6 +105,26 @@ def operations(station: int) -> tuple[str, ...]:
     return tuple(f"op{10 * (first + k):03d}" for k in range(OPERATIONS_PER_STATION))
 
 
+def manual_places(operators: int) -> tuple[str, ...]:
+    """Stations at which ``operators`` people work: spread evenly over those without a robot.
+
+    With more people than such stations a station stands in the answer more than once.
+
+    >>> manual_places(4)
+    ('st01', 'st14', 'st27', 'st39')
+    """
+    total = sum(STATIONS_PER_ZONE)
+    manual = [id for k in range(1, total + 1) if (id := f"st{k:02d}") not in _ROBOT_HOSTS]
+    return tuple(manual[k * len(manual) // operators] for k in range(operators))
+
+
+def operation_numbers(device: Device) -> tuple[int, ...]:
+    """Numbers of the operations of a main-line station; empty for every other device."""
+    if device.klass is not DeviceClass.STATION:
+        return ()
+    return tuple(int(name[2:]) for name in operations(int(device.id[2:])))
+
+
 def line_center(plant: Plant) -> WorkCenter | None:
     """The work center that is simulated as the 153-device assembly line: the first of kind LINE."""
     for center in plant.work_centers:

@@ -14,7 +14,8 @@ from workshop_brain.kernel import kernel
 CYCLE, FAIL, FAIL_AT, REPAIR, MICRO, MICRO_S, TOOL = 10, 12, 13, 14, 15, 16, 17
 NOK, LATENT, LOT, DETECT, FALSE_ALARM, REWORK = 18, 19, 20, 22, 23, 24
 ABSENT, ABSENT_S, WEAR, SCRAP, PARAMETER, ORDER, WARM = 25, 26, 27, 28, 29, 40, 60
-"""Causes; CYCLE and LOT are normal draws and use the next number too."""
+OPERATION, OPERATION_NOK = 30, 32
+"""Causes; CYCLE, LOT and OPERATION are normal draws and use the next number too."""
 
 _A = np.uint64(0xBF58476D1CE4E5B9)
 _B = np.uint64(0x94D049BB133111EB)

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ from workshop_brain.units import NS_PER_DAY, NS_PER_S
 
 LONGEST_NS = 8 * NS_PER_DAY
 """An older day is not replayed; the plant starts a new one."""
+FASTEST = math.inf
+"""The speed "max": as fast as what the plant does can be published."""
 _KINDS: dict[str, type[Any]] = {
     c.__name__: c
     for c in (
@@ -46,7 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Plant time as a straight line over wall time, from one instant on."""
+    """Plant time as a straight line over wall time, from one instant on.
+
+    At speed FASTEST there is no such line: the plant stands at ``plant_ns`` until it is told how
+    far it has come.
+    """
 
     wall_ns: int
     plant_ns: int
@@ -54,7 +61,31 @@ class Pace:
 
     def plant_at(self, wall_ns: int) -> int:
         """Plant time at a wall time, ns."""
+        if self.speed == FASTEST:
+            return self.plant_ns
         return self.plant_ns + round((wall_ns - self.wall_ns) * self.speed)
+
+
+def read_speed(told: object) -> float:
+    """Plant seconds per second from a number above 0 or "max"; ValueError says what is wrong.
+
+    >>> read_speed("20"), read_speed("max")
+    (20.0, inf)
+    """
+    if told == "max":
+        return FASTEST
+    try:
+        speed = float(told) if isinstance(told, str | int | float) else math.nan
+    except ValueError:
+        speed = math.nan
+    if isinstance(told, bool) or not 0.0 < speed < math.inf:
+        raise ValueError(f"speed must be a number above 0 or 'max', got {told!r}")
+    return speed
+
+
+def told_speed(speed: float) -> float | str:
+    """The speed as JSON can hold it."""
+    return "max" if speed == FASTEST else speed
 
 
 def encode_command(command: Command) -> dict[str, Any]:
@@ -116,9 +147,9 @@ class Journal:
                 if "day" in row:
                     head = row["day"]
                 elif "pace" in row:
-                    pace = Pace(**row["pace"])
+                    pace = Pace(**(row["pace"] | {"speed": read_speed(row["pace"]["speed"])}))
                 elif "run" in row:
-                    asked = float(row["run"]["speed"])
+                    asked = read_speed(row["run"]["speed"])
                 else:
                     commands.append((int(row["t"]), decode_command(row["command"])))
             except (ValueError, KeyError, TypeError) as error:
@@ -141,11 +172,12 @@ class Journal:
 
     def run(self, speed: float) -> None:
         """Note a start of the process with the pace that was asked for."""
-        self._write({"run": {"speed": speed}})
+        self._write({"run": {"speed": told_speed(speed)}})
 
     def pace(self, pace: Pace) -> None:
         """Note a change of pace."""
-        self._write({"pace": dataclasses.asdict(pace)})
+        row = dataclasses.asdict(pace) | {"speed": told_speed(pace.speed)}
+        self._write({"pace": row})
 
     def command(self, time_ns: int, command: Command) -> None:
         """Note a command before it is carried out."""
@@ -165,6 +197,32 @@ class Journal:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+class BirthNumbers:
+    """The last bdSeq of each Sparkplug edge node, kept so that a restart does not use it again.
+
+    A death that the broker still holds after kill -9 then never matches a newer birth.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._last: dict[str, int] = {}
+        if path is not None and path.exists():
+            try:
+                kept = json.loads(path.read_text("utf-8"))
+                self._last = {str(node): int(number) for node, number in kept.items()}
+            except (ValueError, TypeError, AttributeError) as error:
+                log.warning("%s cannot be read; bdSeq starts again: %r", path, error)
+
+    def next(self, node: str) -> int:
+        """The bdSeq of the node's next connection, 0 to 255; on disk before it is used."""
+        number = self._last[node] = (self._last.get(node, -1) + 1) % 256
+        if self._path is not None:
+            part = self._path.with_suffix(".part")
+            part.write_text(json.dumps(self._last), "utf-8")
+            part.replace(self._path)
+        return number
 
 
 def write_orders(path: Path, requests: Iterable[WorkRequest]) -> None:

@@ -7,7 +7,8 @@ the matching sub-assembly in the same order (just in sequence) while the piece t
 parallel leak testers, where pieces may overtake, therefore stand behind the last merge.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +26,7 @@ from workshop_brain.twin.devices import (
     Device,
     DeviceClass,
     line_center,
+    manual_places,
 )
 from workshop_brain.twin.draws import uniform
 from workshop_brain.twin.scenario import Reliability, Scenario
@@ -135,7 +137,9 @@ def plant_world(
     line = line_center(plant)
     for c, center in enumerate(plant.work_centers):
         if line is not None and center.id == line.id:
-            _draw_line(draft, c, {d.id: d.index for d in devices if d.counted}, scenario)
+            own = {d.id: d.index for d in devices if d.counted}
+            people = Counter(manual_places(sum(u.operators for u in center.units)))
+            _draw_line(draft, c, own, scenario, people)
             continue
         ranges = dict(scenario.shops).get(center.id, dict(scenario.shops)["soft"])
         if center.kind is WorkCenterKind.BATCH:
@@ -178,7 +182,13 @@ def _numbers(ranges: Reliability, station: int, scenario: Scenario) -> dict[str,
     }
 
 
-def _draw_line(draft: Draft, center: int, device: dict[str, int], scenario: Scenario) -> None:
+def _draw_line(
+    draft: Draft,
+    center: int,
+    device: dict[str, int],
+    scenario: Scenario,
+    operators: Mapping[str, int],
+) -> None:
     """The assembly line: zones, feeders, leak tests, oil fill, benches, repair places."""
 
     def pick(n: int, low: float, high: float) -> float:
@@ -209,10 +219,12 @@ def _draw_line(draft: Draft, center: int, device: dict[str, int], scenario: Scen
         cycle = scenario.bottleneck_s
         if k != scenario.bottleneck_station:
             cycle = pick(100 + k, *scenario.station_cycle_s)
+        share = pick(600 + k, *scenario.operation_share)
         draft.station(
             f"st{k:02d}", kind=world.JOB if k == 1 else world.FLOW, center=center,
             input=source, second=merge_buffers[merges[k]] if k in merges else -1, output=sink,
-            device=device[f"st{k:02d}"], cycle_s=cycle,
+            device=device[f"st{k:02d}"], cycle_s=cycle, op_share=share,
+            op1_s=cycle * share, op2_s=cycle * (1.0 - share), operators=operators[f"st{k:02d}"],
             **_numbers(scenario.main, len(draft.stations), scenario),
         )  # fmt: skip
         source = sink

@@ -11,7 +11,7 @@ import hmac
 import logging
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +43,12 @@ TAGS: dict[Field, tuple[str, ua.VariantType]] = {
     Field.SERIAL: ("Serial", ua.VariantType.String),
 }
 ALARM = "AlarmCode"
+PIECES = ua.EUInformation(
+    NamespaceUri="http://www.opcfoundation.org/UA/units/un/cefact",
+    UnitId=0x483837,  # the letters of the code, "H87", as OPC 10000-8 builds the number
+    DisplayName=ua.LocalizedText("pcs"),
+    Description=ua.LocalizedText("piece"),
+)
 HISTORY_PER_TAG = 256
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ALARMS = frozenset(
@@ -237,6 +243,7 @@ class PlantServer:
             Field.DEFECTIVE: sim.defective, Field.STOP_REASON: sim.stop_reason,
             Field.INFEED_LEVEL: sim.infeed_level,
         }  # fmt: skip
+        capacity = sim.infeed_capacity
         sim.drain_changes()  # the arrays read below already contain them
         for device in sim.devices:
             root = device.path.split("/", 1)[1]
@@ -251,16 +258,22 @@ class PlantServer:
                     value = levels[field][device.index].item()
                 row.append(await self._tag(folder, root, name, kind, value, at_us))
             self._tags.append(tuple(row))
-            infeed = self._server.get_node(row[Field.INFEED_LEVEL].nodeid)
-            await infeed.add_property(
-                ua.NodeId(f"{root}/InfeedLevel/EURange", self._ns), ua.QualifiedName("EURange", 0),
-                ua.Range(Low=0.0, High=20.0),
-            )  # fmt: skip
+            await self._describe(row, int(capacity[device.index]))
             if not device.counted:
                 code = alarm_code(int(sim.stop_reason[device.index]))
                 kind = ua.VariantType.Int32
                 tag = await self._tag(folder, root, ALARM, kind, code, at_us)
                 self._alarms[device.index] = tag
+
+    async def _describe(self, row: Sequence["_Tag"], capacity: int) -> None:
+        """Unit of the tags that count pieces; range of the infeed where a buffer stands before."""
+        counts = (Field.PROCESSED, Field.DEFECTIVE, Field.INFEED_LEVEL)
+        items = [_property_item(row[f].nodeid, "EngineeringUnits", PIECES) for f in counts]
+        if capacity:
+            span = ua.Range(Low=0.0, High=float(capacity))
+            items.append(_property_item(row[Field.INFEED_LEVEL].nodeid, "EURange", span))
+        for result in await self._server.iserver.isession.add_nodes(items):
+            result.StatusCode.check()
 
     async def _tag(
         self, folder: Node, root: str, name: str, kind: ua.VariantType, value: Any, at_us: int
@@ -357,6 +370,27 @@ def _variable_item(
     item.ParentNodeId = parent
     item.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HasComponent, 0)
     item.TypeDefinition = ua.NodeId(ua.ObjectIds.BaseDataVariableType, 0)
+    item.NodeAttributes = attributes
+    return item
+
+
+def _property_item(parent: ua.NodeId, name: str, value: Any) -> ua.AddNodesItem:
+    """A property of a tag, such as its range, whose value is a structure."""
+    attributes = ua.VariableAttributes()
+    attributes.DisplayName = attributes.Description = ua.LocalizedText(name)
+    attributes.DataType = ua.NodeId(getattr(ua.ObjectIds, type(value).__name__), 0)
+    attributes.Value = ua.Variant(value, ua.VariantType.ExtensionObject)
+    attributes.ValueRank = ua.ValueRank.Scalar
+    attributes.ArrayDimensions = None
+    attributes.AccessLevel = attributes.UserAccessLevel = 1 << ua.AccessLevel.CurrentRead.value
+    attributes.WriteMask = attributes.UserWriteMask = 0
+    item = ua.AddNodesItem()
+    item.RequestedNewNodeId = ua.NodeId(f"{parent.Identifier}/{name}", parent.NamespaceIndex)
+    item.BrowseName = ua.QualifiedName(name, 0)
+    item.NodeClass = ua.NodeClass.Variable
+    item.ParentNodeId = parent
+    item.ReferenceTypeId = ua.NodeId(ua.ObjectIds.HasProperty, 0)
+    item.TypeDefinition = ua.NodeId(ua.ObjectIds.PropertyType, 0)
     item.NodeAttributes = attributes
     return item
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from workshop_brain.model.signal import SignalKind
-from workshop_brain.twin.devices import POINTS, Device, DeviceClass
+from workshop_brain.twin.devices import POINTS, Device, DeviceClass, operation_numbers
 
 COMMON_TAGS = 10
 
@@ -28,6 +28,8 @@ class Shape(IntEnum):
     SETPOINT  b, changes with the lot             STEP      1..a over the cycle, 0 when not running
     METER     b + a x cycles + p0 x hours         STOPPED   1 while the stop reason is a
     DEFECTS   b + defective pieces                HEALTHY   1 unless down
+    OPERATION b + a x operation at work (1, 2), 0 when at none
+    DURATION  last seconds of operation a (1, 2), of both when a = 0
     """
 
     AMBIENT = 0
@@ -50,6 +52,8 @@ class Shape(IntEnum):
     STOPPED = 17
     DEFECTS = 18
     HEALTHY = 19
+    OPERATION = 20
+    DURATION = 21
 
 
 _KIND = {
@@ -61,6 +65,7 @@ _KIND = {
     Shape.STOPPED: SignalKind.FLAG,
     Shape.HEALTHY: SignalKind.FLAG,
     Shape.STEP: SignalKind.STATE,
+    Shape.OPERATION: SignalKind.STATE,
 }
 FAST, MEDIUM, SLOW = 1, 4, 40
 """Rate classes: sampled every edge publish, every 4th, every 40th (report by exception)."""
@@ -208,6 +213,12 @@ def _cell(cycle_s: float) -> list[Point]:
             name="cycle_time", unit="s", shape=Shape.RESULT, b=cycle_s, noise=0.4, decimals=2,
             wear_gain=0.04, high=cycle_s * 2,
         ),
+        *_media(),
+    ]  # fmt: skip
+
+
+def _media() -> list[Point]:
+    return [
         _analog("air_pressure", "bar", Shape.UTILITY, 6.3, -0.5, decimals=3, noise=0.01),
         _analog("air_flow", "L/min", Shape.LOAD, 12.0, 85.0, decimals=1, period=MEDIUM),
         _analog("cabinet_temperature", "Cel", Shape.THERMAL, 30.0, 0.7, period=MEDIUM, low=10.0),
@@ -273,7 +284,7 @@ def _pressing(k: int) -> list[Point]:
 
 
 def _measuring(k: int) -> list[Point]:
-    p0, p1 = (0.2, 0.55) if k == 1 else (0.5, 0.85)
+    p0, p1 = (0.15, 0.5) if k == 1 else (0.5, 0.85)
     s = f"probe{k}"
     return [
         *_motor(s, amps=2.0, rpm=300.0, p0=p0, p1=p1),
@@ -288,7 +299,7 @@ def _measuring(k: int) -> list[Point]:
 
 
 def _sealing(k: int) -> list[Point]:
-    p0, p1 = (0.15, 0.6) if k == 1 else (0.45, 0.85)
+    p0, p1 = (0.1, 0.5) if k == 1 else (0.5, 0.9)
     s = f"dosing{k}"
     return [
         *_motor(s, amps=3.0, rpm=450.0, p0=p0, p1=p1),
@@ -314,16 +325,40 @@ def process_name(device: Device) -> str:
     return _PROCESS[number % len(_PROCESS)].__name__.lstrip("_")
 
 
-def _station(device: Device) -> list[Point]:
+def _operations(device: Device) -> list[Point]:
+    """A main station's cycle as its two operations: which one is at work, and their last times."""
+    first, second = operation_numbers(device)
+    step = second - first
+    times = ((f"op{first:03d}_time", 1), (f"op{second:03d}_time", 2), ("cycle_time", 0))
+    return [
+        Point(
+            name="operation", unit="1", shape=Shape.OPERATION, b=first - step, a=step, decimals=0,
+            high=second,
+        ),
+        *(
+            Point(name=name, unit="s", shape=Shape.DURATION, a=k, high=74.0)
+            for name, k in times
+        ),
+    ]  # fmt: skip
+
+
+def _main_station(device: Device) -> list[Point]:
+    return [*_operations(device), *_media(), *_work(device), *_bits("sensor", 1)]
+
+
+def _subassembly_station(device: Device) -> list[Point]:
+    return [*_cell(37.0), *_work(device), *_bits("sensor", 4)]
+
+
+def _work(device: Device) -> list[Point]:
+    """What a station of the main line or of a feeder line measures of its two processes."""
     process = next(p for p in _PROCESS if p.__name__.lstrip("_") == process_name(device))
     return [
-        *_cell(37.0),
         *process(1),
         *process(2),
         *_servo("lift", travel=320.0, p0=0.05, p1=0.95),
         *_servo("feed", travel=640.0, p0=0.02, p1=0.4),
         *_servo("clamp", travel=60.0, p0=0.04, p1=0.96),
-        *_bits("sensor", 4),
         _analog("tool_temperature", "Cel", Shape.THERMAL, 29.0, 1.8, wear=0.2, low=10.0),
         _analog("vacuum", "kPa", Shape.LOAD, 2.0, 62.0, p0=0.1, p1=0.6, wear=-0.1, period=MEDIUM),
         _analog("hydraulic_pressure", "bar", Shape.LOAD, 58.0, 6.0, decimals=1, wear=-0.08),
@@ -334,7 +369,7 @@ def _station(device: Device) -> list[Point]:
 
 def _subassembly(device: Device) -> list[Point]:
     return [
-        *_station(device),
+        *_subassembly_station(device),
         _analog("bowl_feeder_level", "%", Shape.ROUTE, 75.0, -50.0, p0=1500.0, period=MEDIUM),
         _analog("bowl_feeder_vibration", "mm/s", Shape.VIBRATION, 0.5, 3.0, wear=0.5),
         _analog("bowl_feeder_current", "A", Shape.LOAD, 0.3, 1.4, decimals=3, wear=0.2),
@@ -561,7 +596,7 @@ def _utility(device: Device) -> list[Point]:
 
 
 _POINTS: dict[DeviceClass, Callable[[Device], list[Point]]] = {
-    DeviceClass.STATION: _station,
+    DeviceClass.STATION: _main_station,
     DeviceClass.SUBASSEMBLY: _subassembly,
     DeviceClass.ROBOT: _robot,
     DeviceClass.LEAK_TESTER: _leak_tester,

@@ -67,6 +67,78 @@ def mm1(arrival_s: float, service_s: float, *, seed: int) -> World:
     return tandem((arrival_s, service_s), (0,), seed=seed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchLoop:
+    """A little end of line: a source, a station that breaks down, benches in parallel, rework.
+
+    Attributes
+    ----------
+    source_s, make_s, bench_s, repair_s
+        Mean service times, exponential, seconds.
+    make_places, bench_places, reject_places
+        Places before the station, before the benches and before the repair places.
+    mtbf_s, mttr_s
+        Of the station, seconds; its tool does not wear and it stays cool.
+    nok_p, latent_p
+        Rates of seen and hidden defects of the station and the source.
+    detect, false_alarm, unrepairable
+        Probabilities that a bench finds a defect, that it sees one where there is none, and that
+        a repair does not help.
+    """
+
+    source_s: float = 11.0
+    make_s: float = 10.0
+    bench_s: float = 28.0
+    repair_s: float = 90.0
+    make_places: int = 3
+    bench_places: int = 2
+    reject_places: int = 2
+    benches: int = 3
+    repairs: int = 2
+    mtbf_s: float = 200.0
+    mttr_s: float = 60.0
+    nok_p: float = 0.1
+    latent_p: float = 0.2
+    detect: float = 0.8
+    false_alarm: float = 0.05
+    unrepairable: float = 0.3
+
+
+def bench_loop(loop: BenchLoop, *, seed: int) -> World:
+    """The kernel's network of a ``BenchLoop``: source 0, station 1, benches, repair places."""
+    draft = Draft()
+    before, bench_in, reject = (
+        draft.buffer(p) for p in (loop.make_places, loop.bench_places, loop.reject_places)
+    )
+    draft.station(
+        "source", kind=world.SOURCE, output=before, cycle_s=loop.source_s, exponential=1,
+        latent_p=loop.latent_p, rise_c=10.0,
+    )  # fmt: skip
+    draft.station(
+        "make", kind=world.FLOW, input=before, output=bench_in, cycle_s=loop.make_s,
+        exponential=1, nok_p=loop.nok_p, latent_p=loop.latent_p, mtbf_s=loop.mtbf_s,
+        mttr_s=loop.mttr_s, rise_c=10.0,
+    )  # fmt: skip
+    for k in range(loop.benches):
+        draft.station(
+            f"bench{k}", kind=world.FLOW, role=world.BENCH, input=bench_in, reject=reject,
+            cycle_s=loop.bench_s, exponential=1,
+        )  # fmt: skip
+    for k in range(loop.repairs):
+        draft.station(
+            f"repair{k}", kind=world.FLOW, role=world.REPAIR_PLACE, input=reject,
+            output=bench_in, cycle_s=loop.repair_s, exponential=1,
+        )  # fmt: skip
+    w = build_world(draft, seed=seed, now_ns=0)
+    w.p_detect_bench, w.p_false, w.p_unrepairable = (
+        loop.detect, loop.false_alarm, loop.unrepairable,
+    )  # fmt: skip
+    w.p_temp_tau = 1e18  # temperature stands still: no heat in the hazards
+    w.p_pallet = 0.0
+    w.logging = 1
+    return w
+
+
 def visits(w: World, until_ns: int) -> list[Visits]:
     """Run a network and list every station's finished services."""
     for s in range(w.stations):

@@ -121,6 +121,8 @@ class Scenario:
     line_efficiency, shop_efficiency
         Share of the planned rate that the line and the machining shops really reach, for sizing
         the order book only (measured on saturated runs of this plant).
+    operation_share
+        Share of a main station's cycle that its first operation takes, drawn for each station.
     in_zone, between_zones
         Places of the buffers inside and between the zones of the main line.
     """
@@ -137,6 +139,7 @@ class Scenario:
     between_zones: tuple[int, int] = (10, 20)
     merge_buffer: int = 10
     station_cycle_s: tuple[float, float] = (33.0, 36.5)
+    operation_share: tuple[float, float] = (0.35, 0.65)
     bottleneck_station: int = 23
     bottleneck_s: float = 37.0
     feeder_cycle_s: tuple[float, float] = (30.0, 36.0)

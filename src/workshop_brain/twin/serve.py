@@ -19,7 +19,15 @@ from workshop_brain.process import stop_requested
 from workshop_brain.twin.commands import Command
 from workshop_brain.twin.control import ControlServer, ControlSurface
 from workshop_brain.twin.curves import cycle_curves
-from workshop_brain.twin.journal import Journal, Pace, WallClock, write_orders
+from workshop_brain.twin.journal import (
+    FASTEST,
+    BirthNumbers,
+    Journal,
+    Pace,
+    WallClock,
+    told_speed,
+    write_orders,
+)
 from workshop_brain.twin.opcua_server import PlantServer
 from workshop_brain.twin.orders import order_book
 from workshop_brain.twin.record import NO_RECORD, FileRecord, Recorder
@@ -31,6 +39,15 @@ from workshop_brain.units import NS_PER_MS, NS_PER_S
 TICK_S = 0.02
 JOBS_EVERY_S = 0.2
 ORDER_DAYS = 14
+FIRST_STRIDE_NS = 100 * NS_PER_MS
+MOST_STRIDE_NS = 60 * NS_PER_S
+"""Longest piece of plant time published at once at speed "max"."""
+BACKLOG = 256 * 1024
+"""Bytes that may wait for the broker, per edge node, before the plant waits too."""
+DRAIN_S = 5.0
+NOTE_EVERY_S = 1.0
+"""How often the journal learns how far a plant at speed "max" has come; a restart after a kill
+repeats at most this much, with the same values at the same plant times."""
 _LAST_WORDS_S = 0.6
 """Left to the subscriptions and edge nodes to send what was measured before the stop."""
 PRIMARY_HOST = "workshop-brain"
@@ -53,6 +70,8 @@ class PlantProcess:
 
     Parameters
     ----------
+    speed
+        Plant seconds per second; FASTEST for as fast as servers and edge nodes can publish.
     start_ns
         Plant time at the start; None for the wall clock, so that at speed 1 both agree.
     journal
@@ -89,6 +108,7 @@ class PlantProcess:
         self._seed = seed
         address = broker_address(mqtt_url)
         self._mqtt_url = mqtt_url
+        birth_numbers = BirthNumbers(None if journal is None else journal / "bdseq.json")
         ids = np.array([self.record.declare(p) for p in self.signals.path], np.int64)
         self.nodes = [
             EdgeNode(
@@ -100,6 +120,8 @@ class PlantProcess:
                 primary_host=primary_host,
                 record=self.record,
                 record_ids=ids,
+                apply=self.apply,
+                birth_numbers=birth_numbers,
             )
             for node in self.signals.nodes
         ]
@@ -126,6 +148,8 @@ class PlantProcess:
         self._publishing = asyncio.Lock()
         self._changes = 0
         self._rate = (time.monotonic(), 0, 0.0)
+        self._stride_ns = FIRST_STRIDE_NS
+        self._noted = 0.0
 
     # --- time ---
 
@@ -166,7 +190,8 @@ class PlantProcess:
     def set_speed(self, speed: float) -> None:
         """Change the pace from now on."""
         wall_ns = self._wall.now_ns()
-        self._pace = Pace(wall_ns=wall_ns, plant_ns=self._pace.plant_at(wall_ns), speed=speed)
+        plant_ns = max(self._pace.plant_at(wall_ns), self.sim.now_ns)
+        self._pace = Pace(wall_ns=wall_ns, plant_ns=plant_ns, speed=speed)
         self._journal.pace(self._pace)
 
     # --- what happens ---
@@ -223,6 +248,8 @@ class PlantProcess:
 
     def close(self) -> None:
         """Give ports and files back."""
+        if self._pace.speed == FASTEST:
+            self._journal.pace(self._reached())
         self.control.close()
         self.record.close()
         self._journal.close()
@@ -251,7 +278,8 @@ class PlantProcess:
         jobs_due = start
         while not stop.is_set():
             begun = time.monotonic()
-            self.sim.advance(self.plant_now())
+            fastest = self._pace.speed == FASTEST
+            self.sim.advance(self.sim.now_ns + self._stride_ns if fastest else self.plant_now())
             await self.publish_changes()
             for k, node in enumerate(self.nodes):
                 if begun >= due[k]:
@@ -262,7 +290,33 @@ class PlantProcess:
             if begun >= jobs_due:
                 jobs_due = begun + JOBS_EVERY_S
                 await self.opcua.refresh_jobs()
+            if fastest:
+                await self._come_along(begun)
             await asyncio.sleep(max(0.001, TICK_S - (time.monotonic() - begun)))
+
+    async def _come_along(self, begun: float) -> None:
+        """At speed "max": let the broker take what was sent, then go on from where the plant is.
+
+        The next stride is sized so that publishing it takes about one tick.
+        """
+        deadline = begun + DRAIN_S
+        while time.monotonic() < deadline and self._waits_for_broker():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+        now = time.monotonic()
+        stride = self._stride_ns * (1.25 if now - begun < TICK_S else 0.8)
+        self._stride_ns = int(min(max(stride, NS_PER_MS), MOST_STRIDE_NS))
+        if self._pace.speed != FASTEST:
+            return  # told otherwise meanwhile
+        self._pace = self._reached()
+        if now - self._noted >= NOTE_EVERY_S:
+            self._noted = now
+            self._journal.pace(self._pace)
+
+    def _reached(self) -> Pace:
+        return Pace(wall_ns=self._wall.now_ns(), plant_ns=self.sim.now_ns, speed=FASTEST)
+
+    def _waits_for_broker(self) -> bool:
+        return any(node.backlog() > BACKLOG for node in self.nodes)
 
     # --- what it says of itself ---
 
@@ -276,7 +330,7 @@ class PlantProcess:
             "devices": sum(d.counted for d in self.sim.devices),
             "signals": self.signals.count + 10 * sum(d.counted for d in self.sim.devices),
             "start_ns": self.sim.start_ns,
-            "speed": self._pace.speed,
+            "speed": told_speed(self._pace.speed),
         }
 
     def status(self) -> dict[str, Any]:
@@ -298,13 +352,15 @@ class PlantProcess:
                 groups.setdefault(device.work_center, []).append(unit)
         return {
             "plant_ms": sim.now_ns / NS_PER_MS,
-            "speed": self._pace.speed,
+            "speed": told_speed(self._pace.speed),
             "sent_per_s": round(rate),
             "sent": sent,
             "finished": sim.metrics().get("finished", 0),
             "nodes": len(states),
             "nodes_online": sum(s.born for s in states),
             "dropped": sum(s.dropped for s in states),
+            "commands": sum(s.obeyed for s in states),
+            "commands_refused": sum(s.refused for s in states),
             "jobs_running": sum(r.state is JobState.RUNNING for r in jobs),
             "stops": [
                 {"path": d.path, "reason": int(sim.stop_reason[d.index])}

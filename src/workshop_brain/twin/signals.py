@@ -62,8 +62,9 @@ def _shape_value(
     """The value of one signal before rounding; see points.Shape and the columns below."""
     b, a, p0, p1 = point[0], point[1], point[2], point[3]
     noise, wear_gain, lot_gain = point[4], point[5], point[6]
-    wear, warm, lot, cycles, pieces, defects, reason, up = (
+    wear, warm, lot, cycles, pieces, defects, reason, up, operation = (
         device[0], device[1], device[2], device[3], device[4], device[5], device[6], device[7],
+        device[8],
     )  # fmt: skip
     inside = (phase - p0) / (p1 - p0) if p1 > p0 else -1.0
     active = running if 0.0 <= inside <= 1.0 else 0.0
@@ -116,8 +117,12 @@ def _shape_value(
         value = 1.0 if reason == a else 0.0
     elif shape == 18:  # DEFECTS
         value = b + defects
-    else:  # HEALTHY
+    elif shape == 19:  # HEALTHY
         value = up
+    elif shape == 20:  # OPERATION
+        value = b + a * operation if operation > 0.0 else 0.0
+    else:  # DURATION
+        value = device[9] * (a != 2.0) + device[10] * (a != 1.0)
     return float(value)
 
 
@@ -144,8 +149,8 @@ def sample_values(
     Parameters
     ----------
     points : float64, shape (n_signals, 7): b, a, p0, p1, noise, wear gain, lot gain
-    devices : float64, shape (n_devices, 8): wear, K above room, lot -1..1, cycles, pieces,
-        defects, stop reason, up
+    devices : float64, shape (n_devices, 11): wear, K above room, lot -1..1, cycles, pieces,
+        defects, stop reason, up, operation, last seconds of the first and the second operation
     scale : ``10**decimals`` per signal; values are whole multiples of its inverse
     low : lower end of the range for gauges that cannot pass it, -inf otherwise
     """
@@ -180,6 +185,19 @@ def changed_signals(
             out[n] = s
             n += 1
     return n
+
+
+def cycle_phase(sim: PlantSim, t_ns: int) -> NDArray[np.float64]:
+    """How far each device is in its cycle at ``t_ns``, 0..1; shape (n_devices,).
+
+    Of two operations the first goes from 0 to 0.5 and the second from 0.5 to 1.
+    """
+    begin, end, switch = sim.cycle_start_ns, sim.cycle_end_ns, sim.switch_ns
+    whole = (t_ns - begin) / np.maximum(end - begin, 1)
+    first = (t_ns - begin) / np.maximum(switch - begin, 1)
+    second = (t_ns - switch) / np.maximum(end - switch, 1)
+    parts = np.where(t_ns < switch, 0.5 * first, 0.5 + 0.5 * second)
+    return np.asarray(np.clip(np.where(switch > 0, parts, whole), 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +286,7 @@ class Signals:
         """
         sim = self._sim
         running = (sim.state == UnitState.EXECUTE).astype(np.float64)
-        length = np.maximum(sim.cycle_end_ns - sim.cycle_start_ns, 1)
-        phase = np.clip((t_ns - sim.cycle_start_ns) / length, 0.0, 1.0)
+        phase = cycle_phase(sim, t_ns)
         first, last = (0, self.count) if node is None else (node.first, node.last)
         sample_values(
             first,
@@ -304,6 +321,8 @@ class Signals:
                 sim.defective,
                 sim.stop_reason,
                 ~down,
+                sim.operation,
+                sim.operation_s,
             )
         ).astype(np.float64)
 

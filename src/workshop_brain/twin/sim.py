@@ -25,7 +25,7 @@ from workshop_brain.twin.commands import (
     StartJob,
     StoreJob,
 )
-from workshop_brain.twin.devices import Device, plant_devices
+from workshop_brain.twin.devices import Device, operation_numbers, plant_devices
 from workshop_brain.twin.layout import plant_world
 from workshop_brain.twin.scenario import REFERENCE, Scenario
 from workshop_brain.twin.timers import clear_timer, set_timer
@@ -116,6 +116,8 @@ class Cycles:
     wear : float64, 0 new tool .. 1 worn, at the end of the cycle
     lot : int64, material lot number
     cause : int32, DefectCause
+    switch_ns : int64, when the second operation began; 0 where the cycle is one operation
+    operation : int32, operation (1 or 2) that made the defect; 0 for none or not divided
     """
 
     device: NDArray[np.int32]
@@ -127,6 +129,8 @@ class Cycles:
     wear: NDArray[np.float64]
     lot: NDArray[np.int64]
     cause: NDArray[np.int32]
+    switch_ns: NDArray[np.int64]
+    operation: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.device)
@@ -241,11 +245,21 @@ class PlantSim:
         self.infeed_level: NDArray[np.int64] = dv["infeed"]
         self._station: NDArray[np.int64] = dv["station"].copy()
         self._has_station: NDArray[np.bool_] = self._station >= 0
+        self._divided = np.array([bool(operation_numbers(d)) for d in self.devices], np.bool_)
 
     def _from_station(self, field: str, otherwise: float) -> NDArray[Any]:
         column = self._st[field]
         out = np.full(len(self.devices), otherwise, column.dtype)
         out[self._has_station] = column[self._station[self._has_station]]
+        return out
+
+    @property
+    def infeed_capacity(self) -> NDArray[np.int64]:
+        """Places of the buffer before each device; 0 where a device takes jobs, not pieces."""
+        places = self._w.bf["capacity"][: self._w.buffers]
+        buffer = self._from_station("input", -1)
+        out = np.zeros(len(self.devices), np.int64)
+        out[buffer >= 0] = places[buffer[buffer >= 0]]
         return out
 
     @property
@@ -272,6 +286,30 @@ class PlantSim:
     def cycle_no(self) -> NDArray[np.int64]:
         """Cycles begun since the plant was built."""
         return self._from_station("n", 0)
+
+    @property
+    def operation(self) -> NDArray[np.int64]:
+        """Operation that each device is at, 1 or 2, also while it stands in it; 0 for none.
+
+        Devices whose cycle is not divided show 0; names are those of ``devices.operations``.
+        """
+        phase = self._from_station("phase", world.WAIT)
+        at_work = (phase == world.WORK) | (phase == world.DOWN) | (phase == world.MICRO)
+        at_work &= self._divided
+        return np.where(at_work, np.where(self.now_ns < self.switch_ns, 1, 2), 0)
+
+    @property
+    def switch_ns(self) -> NDArray[np.int64]:
+        """Begin of the second operation of the current (or last) cycle; 0 where there is none.
+
+        The largest int64 while the device stands in its first operation.
+        """
+        return self._from_station("switch", 0)
+
+    @property
+    def operation_s(self) -> NDArray[np.float64]:
+        """Working seconds of both operations in the last finished cycle, shape (n_devices, 2)."""
+        return np.column_stack((self._from_station("op1_s", 0.0), self._from_station("op2_s", 0.0)))
 
     @property
     def wear(self) -> NDArray[np.float64]:
@@ -340,6 +378,8 @@ class PlantSim:
             rows["wear"].copy(),
             rows["lot"].copy(),
             rows["cause"].astype(np.int32),
+            rows["switch"].copy(),
+            rows["operation"].astype(np.int32),
         )
 
     def _code(self, text: str) -> int:

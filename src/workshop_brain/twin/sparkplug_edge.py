@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,10 +25,13 @@ from workshop_brain.errors import ConfigError, DecodeError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import SignalKind
 from workshop_brain.twin import sparkplug_wire as wire
+from workshop_brain.twin.commands import Command
 from workshop_brain.twin.curves import channel_names, has_curves, program
+from workshop_brain.twin.journal import BirthNumbers
 from workshop_brain.twin.record import NO_RECORD, Recorder
 from workshop_brain.twin.signals import NodeSignals, Signals
 from workshop_brain.twin.sim import PlantSim
+from workshop_brain.twin.sparkplug_commands import device_command, writable_metrics
 from workshop_brain.units import NS_PER_MS
 
 STORE_S = 300.0
@@ -41,6 +44,8 @@ FLUSH_CHUNKS = 8
 """Stored publishes sent again per publish interval: 9 times real time with the live one."""
 LONE_START_S = 3.0
 """Without any STATE seen so far, births go out after this time: there may be no primary host."""
+MOST_ORDERS = 1_000
+"""Commands that may wait to be carried out; more are refused."""
 _WRITE_LIMIT = 8_000_000
 _CONNECT_TIMEOUT_S = 5.0
 _KEEPALIVE_S = 4
@@ -130,6 +135,8 @@ class EdgeStatus:
     stored: int
     sent: int
     dropped: int
+    obeyed: int
+    refused: int
 
 
 class EdgeNode:
@@ -139,8 +146,11 @@ class EdgeNode:
     ----------
     primary_host
         Host id whose STATE decides whether data goes out; "" for none: always.
-    on_command
-        Called with (metric name, value) of commands other than Rebirth.
+    apply
+        Carries out what a device was commanded; returns "" or the reason of refusal. None: no
+        command but Rebirth is obeyed.
+    birth_numbers
+        Where bdSeq comes from; None: counted from 0 in this process.
     """
 
     def __init__(
@@ -154,13 +164,15 @@ class EdgeNode:
         primary_host: str,
         record: Recorder = NO_RECORD,
         record_ids: NDArray[np.int64] | None = None,
-        on_command: Callable[[str, Any], Awaitable[None]] | None = None,
+        apply: Callable[[Command], Awaitable[str]] | None = None,
+        birth_numbers: BirthNumbers | None = None,
         store_s: float = STORE_S,
     ) -> None:
         self._sim, self._signals, self._node = sim, signals, node
         self._group, self._address, self._host = group, address, primary_host
         self._record, self._record_ids = record, record_ids
-        self._on_command = on_command
+        self._apply = apply
+        self._birth_numbers = BirthNumbers(None) if birth_numbers is None else birth_numbers
         self._store_s = store_s
         n = signals.count
         self._alias = np.arange(n, dtype=np.int64) - node.first + FIRST_ALIAS
@@ -168,6 +180,7 @@ class EdgeNode:
         fractional = (kinds == wire.DataType.INT64) & (signals.scale > 1.0)  # kWh, km
         self._datatype = np.where(fractional, wire.DataType.DOUBLE, kinds).astype(np.uint8)
         self._static = self._birth_parts()
+        self._paths = {sim.devices[d].id: sim.devices[d].path for d in node.devices}
         self._client: gmqtt.Client | None = None
         self._closing: asyncio.Future[None] | None = None
         self._lost = asyncio.Event()
@@ -188,6 +201,9 @@ class EdgeNode:
         self._resent_at = 0.0
         self._tick = 0
         self._sent = self._dropped = 0
+        self._orders: deque[Command] = deque()
+        self._obeyed = self._refused = 0
+        self._unknown: set[str] = set()
 
     # --- what is known ---
 
@@ -206,7 +222,13 @@ class EdgeNode:
             stored=sum(len(s.signal) for s in self._stored),
             sent=self._sent,
             dropped=self._dropped,
+            obeyed=self._obeyed,
+            refused=self._refused,
         )
+
+    def backlog(self) -> int:
+        """Bytes that the broker has not taken yet."""
+        return 0 if self._client is None or self._lost.is_set() else _backlog(self._client)
 
     def _topic(self, kind: str, device: int | None = None) -> str:
         base = f"spBv1.0/{self._group}/{kind}/{self.id}"
@@ -235,7 +257,7 @@ class EdgeNode:
                 await asyncio.wait([self._closing], timeout=1.0)
 
     async def _connect(self) -> None:
-        self._bd_seq = (self._bd_seq + 1) % 256
+        self._bd_seq = self._birth_numbers.next(self.id)
         will = gmqtt.Message(self._topic("NDEATH"), self._death_payload(), qos=1)
         client = gmqtt.Client(
             f"{self._group}-{self.id}", clean_session=True, will_message=will, logger=_MQTT_LOG
@@ -270,6 +292,7 @@ class EdgeNode:
         """Wait until the connection is lost; births as soon as the host allows them."""
         start = time.monotonic()
         while not self._lost.is_set():
+            await self._obey()
             if not self._born and self._may_publish(time.monotonic() - start):
                 self._birth()
             elif self._born and self._host_online is False:
@@ -323,7 +346,9 @@ class EdgeNode:
             except DecodeError as error:
                 log.warning("edge node %s: command on %s: %s", self.id, topic, error)
                 return 0
-            self._commands(decoded.metrics)
+            parts = topic.split("/")
+            for metric in decoded.metrics:
+                self._command(parts[4] if parts[2] == "DCMD" else None, metric)
         return 0
 
     def _state_message(self, payload: bytes) -> None:
@@ -344,13 +369,43 @@ class EdgeNode:
             self._birth()  # back before the node had died of it
         self._wake.set()
 
-    def _commands(self, metrics: Iterable[wire.Metric]) -> None:
-        for metric in metrics:
-            if metric.name == _REBIRTH:
-                if metric.value and self._born:
-                    self._birth()
-            elif self._on_command is not None and metric.name:
-                asyncio.ensure_future(self._on_command(metric.name, metric.value))  # noqa: RUF006
+    def _command(self, device: str | None, metric: wire.Metric) -> None:
+        """One written metric of the node or of a device; devices' commands wait for ``_obey``."""
+        if device is None and metric.name == _REBIRTH:
+            if metric.value and self._born:
+                self._birth()
+            return
+        name = metric.name or f"alias {metric.alias}"
+        where = name if device is None else f"{device}/{name}"
+        path = self._paths.get(device or "")
+        try:
+            if path is None or self._apply is None:
+                raise KeyError(name)
+            if len(self._orders) >= MOST_ORDERS:
+                raise ValueError(f"{MOST_ORDERS} commands wait already")
+            command = device_command(path, metric.name, metric.value)
+        except KeyError:
+            self._refused += 1
+            if where not in self._unknown and len(self._unknown) < MOST_ORDERS:
+                self._unknown.add(where)
+                log.warning("edge node %s: %r is not writable; ignored", self.id, where)
+        except ValueError as error:
+            self._refused += 1
+            log.warning("edge node %s: %s: %s", self.id, where, error)
+        else:
+            if command is not None:
+                self._orders.append(command)
+                self._wake.set()
+
+    async def _obey(self) -> None:
+        """Carry out the commands that have come, in their order."""
+        while self._orders and self._apply is not None:
+            refusal = await self._apply(self._orders.popleft())
+            if refusal:
+                self._refused += 1
+                log.warning("edge node %s: command refused: %s", self.id, refusal)
+            else:
+                self._obeyed += 1
 
     # --- store and forward ---
 
@@ -442,6 +497,7 @@ class EdgeNode:
             ]
             if has_curves(self._sim.devices[device]):
                 metrics.append(self._curve_birth(device, k, time_ms))
+            metrics += writable_metrics(time_ms)
             payload = wire.payload_bytes(time_ms, metrics, self._next_seq())
             self._publish(self._topic("DBIRTH", device), payload)
         self._born = True

@@ -40,9 +40,9 @@ def _record(ints: str, floats: str = "") -> np.dtype[Any]:
 STATION = _record(
     "kind role center input second output reject device phase piece remaining interrupt began "
     "ends n fails tools micros retries hold hold_reason paused job family queue since reason state "
-    "waking exponential lot setups heated left operators",
+    "waking exponential lot setups heated left operators length split switch",
     "cycle_s sigma mtbf_s mttr_s micro_p micro_s tool_life tool_s nok_p latent_p speed rise_c "
-    "wear temp_c lot_factor",
+    "wear temp_c lot_factor op_share op1_s op2_s",
 )
 BUFFER = _record("capacity count head first user0 user1 maker0 maker1")
 DEVICE = _record(
@@ -59,7 +59,7 @@ REQUEST = _record("product quantity finished scrap done_at")
 CENTER = _record("closed transport cal_at cal_end kind shift setup_ns setups")
 PIECE = _record("serial job product number defect nok reworked born")
 CHANGE = _record("t device field", "value")
-CYCLE_ROW = _record("t device serial product began ok lot cause", "wear")
+CYCLE_ROW = _record("t device serial product began ok lot cause switch operation", "wear")
 NOTICE = _record("t kind station job")
 
 _COUNTERS = (
@@ -126,6 +126,10 @@ class World:
         Progress by (request, center); ``step_*`` by (product, center[, center before]).
     setup
         ns by (center, from family, to family).
+    st
+        Stations. ``op_share`` > 0: the cycle is two operations, the first takes that share of it;
+        ``split`` is the length of the first, ``switch`` the instant at which the second begins
+        (NEVER while the station stands in the first), ``op1_s``, ``op2_s`` their last lengths.
     spent
         ns by (station, StopReason), NONE = executing.
     due, heap, position

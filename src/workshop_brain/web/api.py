@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from workshop_brain.errors import BrainError
 from workshop_brain.web.alarms import AlarmBook, watch_alarms
-from workshop_brain.web.auth import Audit, Auth
+from workshop_brain.web.auth import Audit, Auth, allows
 from workshop_brain.web.context import Context, context, identify, language, token_of
 from workshop_brain.web.gate import Gate
 from workshop_brain.web.live_hub import LiveHub
@@ -28,7 +28,7 @@ from workshop_brain.web.mcp import McpDoor
 from workshop_brain.web.messages import render
 from workshop_brain.web.plain import Json
 from workshop_brain.web.problem import Problem
-from workshop_brain.web.routes import history, planning, plant, session
+from workshop_brain.web.routes import history, planning, plant, prom, samples, session
 from workshop_brain.web.services import Services, User
 from workshop_brain.web.static import BUILT, Screens
 
@@ -70,8 +70,11 @@ def create_app(services: Services, *, screens: Path = BUILT) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = Context(services=services, auth=auth, hub=hub, alarms=alarms)
-    for routes in (session.router, plant.router, history.router, planning.router):
-        app.include_router(routes, prefix=API)
+    app.state.push_room = samples.Room()
+    app.state.prom_room = prom.Room()
+    rooms = (session, plant, history, planning, samples, prom)
+    for room in rooms:
+        app.include_router(room.router, prefix=API)
     app.include_router(plant.top)
     app.add_api_websocket_route(f"{API}/live", live)
     app.router.routes.append(Route("/mcp", endpoint=door, include_in_schema=False))
@@ -104,14 +107,14 @@ async def live(socket: WebSocket) -> None:
     await socket.accept()
     if user is None:
         user, token = await _by_ticket(socket, here), ""
-    if user is None:
+    if user is None or not allows(user.role, "viewer"):
         await _close(socket, 4401)
         return
     name = user.name
 
     def still_allowed() -> bool:
         known = here.auth.identify(token) if token else here.auth.current(name)
-        return known is not None
+        return known is not None and allows(known.role, "viewer")
 
     await here.hub.serve(socket, still_allowed)
 

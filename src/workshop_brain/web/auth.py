@@ -22,6 +22,8 @@ from workshop_brain.web.services import User, UserStore
 log = logging.getLogger(__name__)
 
 ROLES = ("viewer", "operator", "planner", "admin")
+PUSHER = "pusher"
+"""May push samples and nothing else; stands beside the other roles, of which admin includes it."""
 COOKIE = "brain_session"
 SESSION_S = 7 * 86_400
 LINK_S = 7 * 86_400
@@ -30,17 +32,23 @@ PASSWORD_LEAST = 10
 FIRST_ADMIN = "admin"
 _CACHE_NS = 5 * NS_PER_S
 _FREE_TRIES = 5
+_FREE_TRIES_OF_PEER = 50
+"""Behind a reverse proxy everybody has one address: one who errs must not lock out the others."""
 _FIRST_WAIT_S = 15
 _LONGEST_WAIT_S = 900
 _REMEMBERED = 4096
 
 
 def allows(role: str, needed: str) -> bool:
-    """Whether a role includes another: viewer < operator < planner < admin.
+    """Whether a role includes another: viewer < operator < planner < admin; pusher < admin.
 
     >>> allows("planner", "operator"), allows("viewer", "operator"), allows("?", "viewer")
     (True, False, False)
+    >>> allows("pusher", "pusher"), allows("pusher", "viewer"), allows("planner", "pusher")
+    (True, False, False)
     """
+    if needed == PUSHER:
+        return role in (PUSHER, ROLES[-1])
     return role in ROLES and ROLES.index(role) >= ROLES.index(needed)
 
 
@@ -67,16 +75,17 @@ class Audit:
 
 
 class _Tries:
-    """Failed sign-ins per key, oldest forgotten first; waiting time doubles after five."""
+    """Failed sign-ins per key, oldest forgotten first; after some the waiting time doubles."""
 
-    def __init__(self) -> None:
+    def __init__(self, free: int) -> None:
+        self._free = free
         self._failed: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def wait_s(self, key: str, now_ns: int) -> int:
         count, last_ns = self._failed.get(key, (0, 0))
-        if count < _FREE_TRIES:
+        if count < self._free:
             return 0
-        wait = min(_FIRST_WAIT_S << min(count - _FREE_TRIES, 10), _LONGEST_WAIT_S)
+        wait = min(_FIRST_WAIT_S << min(count - self._free, 10), _LONGEST_WAIT_S)
         return max(0, wait - (now_ns - last_ns) // NS_PER_S)
 
     def failed(self, key: str, now_ns: int) -> None:
@@ -111,7 +120,8 @@ class Auth:
         self.wall_ns = wall_ns
         self.open_to_all = open_to_all
         self._hashing = asyncio.Semaphore(2)
-        self._tries = _Tries()
+        self._tries = _Tries(_FREE_TRIES)
+        self._peers = _Tries(_FREE_TRIES_OF_PEER)
         self._known: OrderedDict[str, tuple[int, User | None]] = OrderedDict()
         self._tickets: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
@@ -136,9 +146,9 @@ class Auth:
 
     async def verify(self, name: str, password: str, peer: str) -> User:
         """The user whose password this is; Problem 401, or 429 after too many tries."""
-        now, keys = self.wall_ns(), (f"{peer} {name.casefold()}", f"{peer} *", f"* {name}")
+        now, keys = self.wall_ns(), (f"{peer} {name.casefold()}", f"* {name.casefold()}")
         waits = [self._tries.wait_s(key, now) for key in keys]
-        wait = max(waits[0], waits[1] // 4, waits[2] // 4)
+        wait = max(waits[0], waits[1] // 4, self._peers.wait_s(peer, now))
         if wait > 0:
             raise Problem(429, "web.too_many_tries", {"Retry-After": str(wait)}, seconds=wait)
         async with self._hashing:
@@ -146,10 +156,12 @@ class Auth:
         if user is None:
             for key in keys:
                 self._tries.failed(key, now)
+            self._peers.failed(peer, now)
             self.audit("sign_in_failed", now, user=name, peer=peer)
             raise Problem(401, "web.wrong_password")
         for key in keys:
             self._tries.forget(key)
+        self._peers.forget(peer)
         return user
 
     async def link(self, token: str, password: str | None, peer: str) -> tuple[str, User]:

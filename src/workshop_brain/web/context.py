@@ -8,7 +8,7 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection, Request
 
 from workshop_brain.web.alarms import AlarmBook
-from workshop_brain.web.auth import COOKIE, Auth, allows
+from workshop_brain.web.auth import COOKIE, PUSHER, Auth, allows
 from workshop_brain.web.live_hub import LiveHub
 from workshop_brain.web.messages import language_of, with_texts
 from workshop_brain.web.plain import Json
@@ -75,4 +75,5 @@ Here = Annotated[Context, Depends(context)]
 Viewer = Annotated[User, Depends(needs("viewer"))]
 Operator = Annotated[User, Depends(needs("operator"))]
 Planner = Annotated[User, Depends(needs("planner"))]
+Pusher = Annotated[User, Depends(needs(PUSHER))]
 Admin = Annotated[User, Depends(needs("admin"))]

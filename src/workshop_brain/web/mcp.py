@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from workshop_brain.model.signal import SignalKind
 from workshop_brain.model.state import StopReason, UnitState
 from workshop_brain.units import NS_PER_MS
+from workshop_brain.web.auth import allows
 from workshop_brain.web.context import identify, language
 from workshop_brain.web.messages import render, with_texts
 from workshop_brain.web.plain import Json, ask, plain
@@ -166,7 +167,8 @@ class McpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request of a signed-in user."""
         request = Request(scope)
-        if identify(request) is None:
+        user = identify(request)
+        if user is None or not allows(user.role, "viewer"):
             await _refusal(request, 401, "web.sign_in_needed")(scope, receive, send)
             return
         if importlib.util.find_spec("mcp") is None:

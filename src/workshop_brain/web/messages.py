@@ -5,6 +5,7 @@ and Chinese with ``{param}`` placeholders); here they are put together and rende
 """
 
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 _PATH = re.compile(r"[a-z0-9_-]+(/[a-z0-9_-]+){5}")
-ROOMS = ("schedule", "autonomy", "dispatch", "production")
+ROOMS = ("schedule", "autonomy", "dispatch", "production", "connect")
 LANGUAGES = ("en", "zh")
 
 WEB: dict[str, tuple[str, str]] = {
@@ -40,7 +41,7 @@ WEB: dict[str, tuple[str, str]] = {
         "Host name {host} is not served here; open the address that the brain printed.",
         "此处不提供主机名 {host},请使用系统启动时显示的地址。",
     ),
-    "web.not_found": ("There is no {what} {id}.", "不存在 {what} {id}。"),
+    "web.not_found": ("There is no {what} {id}.", "不存在{what} {id}。"),
     "web.no_route": ("There is nothing at {path}.", "路径 {path} 不存在。"),
     "web.method": ("{method} is not possible here.", "此处不能使用 {method}。"),
     "web.bad_value": ("{field}: {reason}; got {value}.", "{field}:{reason};收到 {value}。"),
@@ -52,6 +53,10 @@ WEB: dict[str, tuple[str, str]] = {
     "web.busy": (
         "Too many requests of this kind at once. Try again in a moment.",
         "同类请求过多,请稍后重试。",
+    ),
+    "web.not_durable": (
+        "It cannot be made durable now, so nothing is acknowledged: {reason}. Send it again.",
+        "暂时无法持久保存,未确认任何数据:{reason}。请重新发送相同内容。",
     ),
     "web.last_admin": (
         "{user} is the last administrator and must stay one.",
@@ -99,8 +104,32 @@ CANDIDATES: dict[str, tuple[str, str]] = {
     "improved": ("improved", "优化"),
     "search": ("search", "搜索"),
     "as_it_was": ("as it was", "维持原排程"),
+    "atcs": ("due date and changeover", "交期与换型兼顾"),
+    "foreman": ("as a foreman would", "班组长规则"),
+    "edd": ("earliest due date", "最早交期优先"),
+    "spt": ("shortest first", "最短工时优先"),
+    "fifo": ("first in, first out", "先到先做"),
 }
-"""Names of candidate plans, which texts carry as a parameter; ``redispatch_2`` is numbered."""
+"""Names of candidate plans, which texts carry as a parameter; ``redispatch_2`` is numbered and
+``right_shift+search`` is one made better by the other."""
+_CANDIDATE_PARAMS = ("candidate", "rival")
+THINGS: dict[str, str] = {
+    "signal": "信号",
+    "decision": "决策",
+    "part": "工件",
+    "line": "产线",
+    "alarm": "报警",
+    "user": "用户",
+    "order": "订单",
+    "machine": "设备",
+    "op": "工序",
+    "operation": "工序",
+    "class": "决策类别",
+    "job": "工单",
+    "tag": "信号",
+    "plan": "排程",
+}
+"""What ``web.not_found`` speaks of, in Chinese."""
 _NUMBERED = re.compile(r"(\w+?)(?:_(\d+))?")
 
 
@@ -124,7 +153,8 @@ def render(id: str, params: Mapping[str, Any], language: str, zone: str = "UTC")
     """The text of a message; an unknown id or a missing parameter is shown, never hidden.
 
     Parameters that end in ``_ns`` or ``_ms`` are instants and are shown as local time of ``zone``;
-    a text may name either. Paths are shown by their last part.
+    a text may name either. Those that end in ``_s``, ``_min`` or ``_h`` are durations and carry
+    their unit. Paths are shown by their last part.
 
     >>> render("web.not_found", {"what": "decision", "id": "d7"}, "en")
     'There is no decision d7.'
@@ -175,12 +205,18 @@ def language_of(accept: str, default: str = "en") -> str:
     return best
 
 
-def _candidate(name: str, language: str) -> str:
+def candidate_name(name: str, language: str) -> str:
     """A candidate plan's name in the reader's language; other words stay.
 
-    >>> _candidate("redispatch_2", "en"), _candidate("st02", "en")
+    >>> candidate_name("redispatch_2", "en"), candidate_name("st02", "en")
     ('re-dispatch 2', 'st02')
+    >>> candidate_name("right_shift+search", "zh")
+    '顺延 + 搜索'
     """
+    return " + ".join(_candidate_part(part, language) for part in name.split("+"))
+
+
+def _candidate_part(name: str, language: str) -> str:
     match = _NUMBERED.fullmatch(name)
     if match is None or match[1] not in CANDIDATES:
         return name
@@ -188,18 +224,50 @@ def _candidate(name: str, language: str) -> str:
     return f"{word} {match[2]}" if match[2] else word
 
 
+def duration(seconds: float, language: str) -> str:
+    """Seconds as people say them, in the form that the screens use; the sign is kept.
+
+    >>> [duration(s, "en") for s in (48, -720, 11_100, 187_200)]
+    ['48 s', '−12 min', '3 h 05', '2 d 4 h']
+    >>> duration(61_176, "zh")
+    '17 小时 00 分'
+    """
+    chinese = language == "zh"
+    size = abs(seconds)
+    sign = "−" if seconds < 0 and size >= 0.5 else ""
+    if size < 99.5:
+        return f"{sign}{round(size)} {'秒' if chinese else 's'}"
+    minutes = math.floor(size / 60 + 0.5)
+    if minutes < 100:
+        return f"{sign}{minutes} {'分钟' if chinese else 'min'}"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{sign}{hours} 小时 {rest:02d} 分" if chinese else f"{sign}{hours} h {rest:02d}"
+    days, left = divmod(hours, 24)
+    return f"{sign}{days} 天 {left} 小时" if chinese else f"{sign}{days} d {left} h"
+
+
+_SECONDS = {"_s": 1.0, "_min": 60.0, "_h": 3600.0}
+
+
 def _readable(params: Mapping[str, Any], language: str, zone: str) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in params.items():
         stem, unit = key[:-3], key[-3:]
-        if unit in ("_ns", "_ms") and isinstance(value, (int, float)) and value == value:
+        is_number = isinstance(value, (int, float)) and value == value
+        factor = _SECONDS.get(key[key.rfind("_") :]) if is_number and "_" in key else None
+        if unit in ("_ns", "_ms") and is_number:
             seconds = value / (1e9 if unit == "_ns" else 1e3)
             text = datetime.fromtimestamp(seconds, ZoneInfo(zone)).strftime("%m-%d %H:%M")
             out[stem + "_ns"] = out[stem + "_ms"] = text
+        elif factor is not None and not math.isinf(value):
+            out[key] = duration(value * factor, language)
         elif isinstance(value, str) and _PATH.fullmatch(value):
             out[key] = value.rsplit("/", 1)[1]
-        elif key == "candidate":
-            out[key] = _candidate(str(value), language)
+        elif key in _CANDIDATE_PARAMS:
+            out[key] = candidate_name(str(value), language)
+        elif key == "what" and language == "zh":
+            out[key] = THINGS.get(str(value), value)
         else:
             out[key] = value
     return out

@@ -23,10 +23,24 @@ _UNIT_NS = {"s": NS_PER_S, "m": NS_PER_MIN, "h": NS_PER_H, "d": NS_PER_DAY}
 _NS_FROM = 10**15
 
 
+_MOST_NS = 7_258_118_400_000_000_000
+
+
 def instant(text: str, now_ns: int, field: str) -> int:
+    """An instant in ns, at most that of the year 2200; Problem when it cannot be meant.
+
+    See ``_instant`` for the forms.
+    """
+    found = _instant(text, now_ns, field)
+    if not -_MOST_NS <= found <= _MOST_NS:
+        raise Problem(422, "web.bad_value", field=field, reason="before the year 2200", value=text)
+    return found
+
+
+def _instant(text: str, now_ns: int, field: str) -> int:
     """An instant in ns: ms or ns since the epoch, ISO 8601 with offset, ``now`` or ``-8h``.
 
-    >>> instant("1700000000000", 0, "from"), instant("-2h", 7200 * 10**9, "from")
+    >>> _instant("1700000000000", 0, "from"), _instant("-2h", 7200 * 10**9, "from")
     (1700000000000000000, 0)
     """
     text = text.strip()

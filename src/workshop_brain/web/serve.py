@@ -51,10 +51,12 @@ def _services(brain: Brain, feed: EventFeed, host: str) -> Services:
         data_dir=brain.data,
         sources=brain.sources,
         settings=brain.records,
+        push=brain.push,
         version=__version__,
         simulated=brain.settings.simulated,
         feed=feed,
         plant_rate=lambda: brain.clock.rate,
         latency=brain.ingest.latency,
+        faults=lambda: {**brain.decider.faults(), **brain.ingest.faults()},
         loopback=host in LOOPBACK,
     )

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.app.push import Pushed
+from workshop_brain.connect.push.decode import Body
 from workshop_brain.live.table import LiveTable
 from workshop_brain.live.units import UnitTable
 from workshop_brain.model.curve import Curve
@@ -107,8 +109,16 @@ class WorkListView(Protocol):
     def confirm(self, job: str, user: str, good: int | None, scrap: int | None) -> Any: ...
 
 
+class PushDoor(Protocol):
+    """Takes pushed samples in: see ``app.push.Push``."""
+
+    async def take(
+        self, sender: str, body: Body, *, key: str = "", digest: int = 0, every_s: float = 0.0
+    ) -> Pushed: ...
+
+
 class User(Protocol):
-    """Somebody who may sign in; ``role`` is viewer, operator, planner or admin."""
+    """Somebody who may sign in; ``role`` is viewer, operator, planner, admin or pusher."""
 
     @property
     def name(self) -> str: ...
@@ -169,6 +179,8 @@ class Services:
         Keeps the acknowledgement of alarms over a restart.
     latency
         Source stamp to durable: ``{stored_p50_ms, stored_p99_ms}``.
+    faults
+        What cannot be written now (ledger, records, plans, history), each with the reason.
     loopback
         The server listens on loopback only: requests for other host names are refused (DNS
         rebinding).
@@ -189,11 +201,13 @@ class Services:
     data_dir: Path
     sources: Callable[[], list[dict[str, Any]]]
     settings: SettingStore | None = None
+    push: PushDoor | None = None
     version: str = ""
     simulated: bool = False
     feed: EventFeed = field(default_factory=EventFeed)
     plant_rate: Callable[[], float] = field(default=lambda: 1.0)
     latency: Callable[[], dict[str, float]] = field(default=dict)
+    faults: Callable[[], dict[str, str]] = field(default=dict)
     loopback: bool = True
     hosts: tuple[str, ...] = ()
     secure_cookie: bool = False

@@ -1,5 +1,6 @@
 """From plant, orders and live state to a problem; explanations and the file commands."""
 
+import itertools
 import json
 import string
 
@@ -10,13 +11,18 @@ from workshop_brain.config import built_in
 from workshop_brain.errors import InfeasibleError, OrderError
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
+from workshop_brain.schedule import exact
 from workshop_brain.schedule.explain import explain, reasons, why_not
+from workshop_brain.schedule.instance import document_problem
 from workshop_brain.schedule.messages import MESSAGES
+from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, PLANT_WEIGHTS, objective
 from workshop_brain.schedule.plan import carry, job_orders
 from workshop_brain.schedule.problem import OpStatus, PlantState, Problem, build
 from workshop_brain.schedule.react import react
-from workshop_brain.schedule.rules import construct
+from workshop_brain.schedule.rules import Rule, construct, tune
 from workshop_brain.schedule.run import react_file_text, solve_file_text, verify_file_text
+from workshop_brain.schedule.structure import assemble
+from workshop_brain.schedule.timing import timed
 from workshop_brain.schedule.verify import verify
 
 PLANT = built_in().plant
@@ -181,21 +187,96 @@ def _document() -> str:
 
 def test_documents_are_solved_repaired_and_checked() -> None:
     text = _document()
-    solved = solve_file_text(text, iterations=2000)
-    assert solved["bound"] <= solved["objective"] <= solved["constructed"]
+    solved = solve_file_text(text, name="some/where/plant.json", iterations=2000)
+    assert (solved["instance"], solved["format"]) == ("plant.json", "json")
+    assert solved["objective_name"] == "weighted_tardiness"
+    assert solved["lower_bound"] <= solved["objective"] <= solved["constructed"]
+    values = [value for _, value in solved["history"]]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == solved["objective"]
     plan = json.dumps(solved["plan"])
     assert verify_file_text(text, plan)["feasible"]
+    assert verify_file_text(text, json.dumps(solved))["feasible"]
     event = json.dumps({"time": 10, "kind": "breakdown", "machine": 1, "until": 40})
     repaired = react_file_text(text, plan, event)
-    rows = {row["op"]: row for row in solved["plan"]["operations"]}
-    for row in repaired["plan"]["operations"]:
-        if rows[row["op"]]["start"] < 10:
-            assert row["start"] == rows[row["op"]]["start"]
-        elif row["machine"] == "1":
+    assert repaired["feasible"]
+    rows = {(row["job"], row["op"]): row for row in solved["plan"]}
+    for row in repaired["plan"]:
+        before = rows[row["job"], row["op"]]
+        if before["start"] < 10:
+            assert (row["start"], row["machine"]) == (before["start"], before["machine"])
+        elif row["machine"] == 1:
             assert row["start"] >= 40
     broken = json.loads(plan)
-    broken["operations"][0]["end"] += 1
+    broken[0]["end"] += 1
     assert not verify_file_text(text, json.dumps(broken))["feasible"]
+
+
+def test_operations_that_a_file_numbers_through_keep_their_numbers() -> None:
+    text = "4 2 2\n0 2\n1 3\n1 0 5\n2 0 3 1 4\n1 1 2\n1 0 6\n"
+    solved = solve_file_text(text, name="fajsp/two.txt", iterations=500)
+    assert sorted(row["op"] for row in solved["plan"]) == [0, 1, 2, 3]
+    assert {(row["job"], row["op"]) for row in solved["plan"]} == {(0, 0), (0, 2), (1, 1), (1, 3)}
+    assert verify_file_text(text, json.dumps(solved), name="fajsp/two.txt")["feasible"]
+
+
+def _all_sequences(problem: Problem) -> float:
+    """The least value of every choice of machines and sequences."""
+    machines = itertools.product(*(problem.alternatives(o) for o in range(problem.n_ops)))
+    best = np.inf
+    for choice in machines:
+        machine = np.array(choice, np.int64)
+        groups = [np.flatnonzero(machine == m).tolist() for m in range(problem.n_machines)]
+        ptr = np.cumsum([0, *map(len, groups)])
+        for orders in itertools.product(*map(itertools.permutations, groups)):
+            row = np.array([o for order in orders for o in order], np.int64)
+            try:
+                plan = timed(problem, machine, ptr, row)
+            except InfeasibleError:
+                continue
+            kpis = objective(problem, plan, None, DOCUMENT_WEIGHTS)
+            value = kpis.makespan_s if problem.target == "makespan" else kpis.weighted_tardiness_s
+            best = min(best, value)
+    return best
+
+
+@pytest.mark.parametrize("target", ["tardiness", "makespan"])
+@pytest.mark.parametrize("seed", range(3))
+def test_small_problems_are_solved_to_the_proven_optimum(target: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = 6
+    problem = assemble(
+        target=target,
+        alternatives=[[(m, int(rng.integers(2, 9))) for m in range(2)] for _ in range(n)],
+        preds=[[(o - 1, int(rng.integers(0, 3)))] if o % 2 else [] for o in range(n)],
+        op_job=[o // 2 for o in range(n)],
+        job_due=rng.integers(4, 14, n // 2).tolist(),
+        n_machines=2,
+        ops={"family": rng.integers(0, 3, n).tolist(), "release": rng.integers(0, 4, n).tolist()},
+        jobs={"weight": rng.integers(1, 5, n // 2).tolist()},
+        machines={"available": [0, 3], "family": [-1, 1]},
+        setup=np.where(np.eye(3, dtype=bool), 0, rng.integers(1, 6, (1, 3, 3))),
+    )
+    first = construct(problem, Rule.FIFO)
+    proof = exact.prove(problem, first, seconds=20, workers=2)
+    assert proof.is_optimal
+    assert proof.plan is not None
+    assert not verify(problem, proof.plan)
+    best = _all_sequences(problem)
+    assert proof.bound == best
+    kpis = objective(problem, proof.plan, None, DOCUMENT_WEIGHTS)
+    found = kpis.makespan_s if target == "makespan" else kpis.weighted_tardiness_s
+    assert found == best
+
+
+def test_tuned_rules_are_never_worse_and_repeat_themselves() -> None:
+    problem = document_problem(json.loads(_document()))
+    first = construct(problem, Rule.FIFO)
+    one, two = (tune(problem, first, passes=60, seed=4, workers=2) for _ in range(2))
+    assert one.fingerprint() == two.fingerprint()
+    assert not verify(problem, one)
+    values = [objective(problem, plan, None, PLANT_WEIGHTS).objective for plan in (one, first)]
+    assert values[0] <= values[1]
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,9 @@ def solve(
     from workshop_brain.schedule.run import solve_file_text
 
     text = _instance(file)
-    result = solve_file_text(text, name=file.name, seconds=seconds, workers=workers, seed=seed)
+    result = solve_file_text(text, name=str(file), seconds=seconds, workers=workers, seed=seed)
     if not json_:
-        result = {k: v for k, v in result.items() if k not in {"plan", "curve"}}
+        result = {k: v for k, v in result.items() if k not in {"plan", "history"}}
     print_json(result)
 
 
@@ -71,7 +71,7 @@ def react(
     """Repair a running plan after an event."""
     from workshop_brain.schedule.run import react_file_text
 
-    result = react_file_text(_instance(file), _read(plan), _read(event), name=file.name, seed=seed)
+    result = react_file_text(_instance(file), _read(plan), _read(event), name=str(file), seed=seed)
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "diff"}}
     print_json(result)
@@ -82,7 +82,7 @@ def verify(file: FileArgument, plan: Annotated[Path, typer.Argument(help="PLAN.j
     """Check a plan with the independent checker."""
     from workshop_brain.schedule.run import verify_file_text
 
-    result = verify_file_text(_instance(file), _read(plan), name=file.name)
+    result = verify_file_text(_instance(file), _read(plan), name=str(file))
     print_json(result)
     if not result["feasible"]:
         raise InfeasibleError(f"{plan}: {len(result['violations'])} violations")

@@ -22,6 +22,18 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 CRITICAL_SHARE = 70
 """Percent of moves that start from the chain behind a late job."""
+GUIDED_SHARE = 80
+"""Percent of moves to the place that looks best of all; the others go to a random one."""
+SPOTS = 6
+"""Places on one machine that are looked at for one move, one more at most."""
+WAYS = 3
+"""Machines that are looked at for one move."""
+LUCK = 0.3
+"""Share of the heat by which chance may change the order of places."""
+BLUR = 3.0
+"""Room of a job, in mean durations, at which a tick of it is worth a third of a late job's."""
+APPRAISE = 500
+"""Moves taken between two appraisals of what a tick is worth."""
 # Columns of the searcher's tables: one row holds all that a step of propagation reads.
 # operations
 (START, END, WORK, READY, FAMILY, STATUS, MACHINE, POSITION, PRED, PRED_END, SUCC, SUCC_END) = (
@@ -44,12 +56,14 @@ class Tables(NamedTuple):
 
     ``seq`` holds the machine sequences, each from its BASE on. ``arcs``, ``alts`` are rows of
     (operation, lag) and (machine, duration). ``cost`` = (now, best), relative to the beginning.
+    ``worth`` says what a tick of each operation's end is worth; see :func:`_appraise`.
     """
 
     ops: Ints
     machines: Ints
     jobs: Ints
     price: Floats
+    worth: Floats
     arcs: Ints
     alts: Ints
     sink_job: Ints
@@ -410,6 +424,149 @@ def _spot(
 
 
 @kernel
+def _appraise(
+    ops: Ints,
+    machines: Ints,
+    jobs: Ints,
+    price: Floats,
+    arcs: Ints,
+    sink_job: Ints,
+    setup: Ints,
+    seq: Ints,
+    worth: Floats,
+    heap: Ints,
+    blur: float,
+    late_price: float,
+) -> None:
+    """What it costs when an operation ends a tick later: by itself, through its jobs, in all.
+
+    Everything that starts when another operation lets it hangs on that one, so operations form a
+    forest, and what a tick is worth adds up towards the roots. A job that is not late yet counts
+    the less, the more room it has (``blur``: room at which it counts a third).
+    """
+    n = len(ops)
+    left, anchor = heap[:, 0], heap[:, 1]  # nothing is queued now: the heap is free to use
+    for o in range(n):
+        worth[o, 0] = price[o, FLOW]
+        for i in range(ops[o, SINK], ops[o, SINK_END]):
+            j = sink_job[i]
+            if ops[o, END] + ops[o, TAIL] < jobs[j, DONE]:
+                continue
+            room = float(jobs[j, DUE] - jobs[j, DONE])
+            share = 1.0 if room < 0.0 else np.exp(-room / blur)
+            worth[o, 0] += late_price * jobs[j, WEIGHT] * share
+        worth[o, 1] = 0.0
+        worth[o, 2] = worth[o, 0]
+        left[o] = 0
+    for o in range(n):
+        anchor[o] = -1
+        if ops[o, STATUS] != 0 or ops[o, MACHINE] < 0:
+            continue
+        m, k = ops[o, MACHINE], ops[o, POSITION]
+        for i in range(ops[o, PRED], ops[o, PRED_END]):
+            p = arcs[i, 0]
+            if ops[p, MACHINE] >= 0 and ops[p, END] + arcs[i, 1] >= ops[o, START]:
+                anchor[o] = 2 * p + 1
+        if k > 0 and anchor[o] < 0:
+            p = seq[machines[m, BASE] + k - 1]
+            if ops[p, END] + _changeover(ops, machines, setup, m, p, o) >= ops[o, START]:
+                anchor[o] = 2 * p
+        if anchor[o] >= 0:
+            left[anchor[o] // 2] += 1
+    for first in range(n):
+        o = first
+        while o >= 0 and left[o] == 0:
+            left[o] = -1
+            up = anchor[o]
+            if up < 0:
+                break
+            p = up // 2
+            worth[p, 2] += worth[o, 2]
+            if up % 2 == 1:
+                worth[p, 1] += worth[o, 2]
+            left[p] -= 1
+            o = p
+
+
+@kernel
+def _estimate(
+    ops: Ints,
+    machines: Ints,
+    arcs: Ints,
+    setup: Ints,
+    seq: Ints,
+    worth: Floats,
+    o: int,
+    m: int,
+    k: int,
+    work: int,
+    ready: int,
+) -> float:
+    """What it costs, about, to have ``o`` (taken out) on machine m at position k."""
+    b = machines[m, BASE]
+    free, p = machines[m, FREE], -1
+    if k > 0:
+        p = seq[b + k - 1]
+        free = max(free, ops[p, END])
+    end = max(free + _changeover(ops, machines, setup, m, p, o), ready) + work
+    shift = float(end - ops[o, END])
+    if shift < 0:
+        cost = (worth[o, 0] + worth[o, 1]) * shift
+    else:
+        cost = worth[o, 0] * shift
+        for i in range(ops[o, SUCC], ops[o, SUCC_END]):
+            x = arcs[i, 0]
+            cost += worth[x, 2] * max(0.0, float(end + arcs[i, 1] - ops[x, START]))
+    if k < machines[m, LENGTH]:
+        q = seq[b + k]
+        push = end + _changeover(ops, machines, setup, m, o, q) - ops[q, START]
+        if push > 0:
+            cost += worth[q, 2] * push
+    return float(cost)
+
+
+@kernel
+def _best_spot(
+    ops: Ints,
+    machines: Ints,
+    arcs: Ints,
+    alts: Ints,
+    setup: Ints,
+    seq: Ints,
+    worth: Floats,
+    price: Floats,
+    rng: NDArray[np.uint64],
+    o: int,
+    old_k: int,
+    ready: int,
+    heat: float,
+) -> tuple[int, int]:
+    """The most promising place for ``o`` (taken out), with some luck: alternative and position."""
+    best, best_alt, best_k = np.inf, -1, -1
+    first, last = ops[o, ALT], ops[o, ALT_END]
+    if last - first > WAYS:
+        first += draw(rng, last - first - WAYS + 1)
+        last = first + WAYS
+    for a in range(first, last):
+        m, work = alts[a, 0], alts[a, 1]
+        fixed, length = machines[m, FIXED], machines[m, LENGTH]
+        low = max(fixed, _after(ops, machines, seq, m, ready) - 2)
+        high = min(length, _after(ops, machines, seq, m, ops[o, START]) + 4)
+        if high - low > SPOTS:
+            low += draw(rng, high - low - SPOTS + 1)
+            high = low + SPOTS
+        extra = price[o, MOVE] if ops[o, REF_MACHINE] >= 0 and m != ops[o, REF_MACHINE] else 0.0
+        for k in range(low, high + 1):
+            if m == ops[o, MACHINE] and k == old_k:
+                continue
+            cost = extra + heat * LUCK * draw(rng, 1 << 20) / (1 << 20)
+            cost += _estimate(ops, machines, arcs, setup, seq, worth, o, m, k, work, ready)
+            if cost < best and not _cyclic(ops, machines, arcs, seq, o, m, k):
+                best, best_alt, best_k = cost, a, k
+    return best_alt, best_k
+
+
+@kernel
 def _cyclic(ops: Ints, machines: Ints, arcs: Ints, seq: Ints, o: int, m: int, k: int) -> bool:
     """Whether placing o at position k may contradict precedence (by times: never misses one)."""
     b = machines[m, BASE]
@@ -453,18 +610,33 @@ def search(
     sink_job, job_sink, cost, count = t.sink_job, t.job_sink, t.cost, t.tally
     closed_ptr, closed_start, closed_end = t.closed_ptr, t.closed_start, t.closed_end
     resumable, heap, log, job_log = t.resumable, t.heap, t.log, t.job_log
+    worth, taken = t.worth, -APPRAISE
+    mean = max(1.0, ops[:, WORK].mean())
+    blur = BLUR * mean
     at_best = cost[0] <= cost[1]
     for step in range(moves):
         heat = hot + (cold - hot) * step / moves
+        if count[TAKEN] - taken >= APPRAISE or step == 0:
+            taken = count[TAKEN]
+            _appraise(
+                ops,
+                machines,
+                jobs,
+                price,
+                arcs,
+                sink_job,
+                setup,
+                seq,
+                worth,
+                heap,
+                blur,
+                late_price,
+            )
         o = _pick(ops, machines, jobs, arcs, job_sink, setup, seq, rng)
         if o < 0:
             continue
         old_m, old_k, old_work = ops[o, MACHINE], ops[o, POSITION], ops[o, WORK]
         m, work = old_m, old_work
-        options = ops[o, ALT_END] - ops[o, ALT]
-        if options > 1 and draw(rng, 2) == 0:
-            k = ops[o, ALT] + draw(rng, options)
-            m, work = alts[k, 0], alts[k, 1]
         before, follower = -1, -1
         if old_k > 0:
             before = seq[machines[old_m, BASE] + old_k - 1]
@@ -472,7 +644,20 @@ def search(
             follower = seq[machines[old_m, BASE] + old_k + 1]
         ready = _ready(ops, arcs, o)
         _take_out(ops, machines, seq, o)
-        spot = _spot(ops, machines, seq, rng, o, m, ready)
+        if draw(rng, 100) < GUIDED_SHARE:
+            alt, spot = _best_spot(
+                ops, machines, arcs, alts, setup, seq, worth, price, rng, o, old_k, ready, heat
+            )
+            if alt < 0:
+                _put_in(ops, machines, seq, o, old_m, old_k)
+                continue
+            m, work = alts[alt, 0], alts[alt, 1]
+        else:
+            options = ops[o, ALT_END] - ops[o, ALT]
+            if options > 1 and draw(rng, 2) == 0:
+                k = ops[o, ALT] + draw(rng, options)
+                m, work = alts[k, 0], alts[k, 1]
+            spot = _spot(ops, machines, seq, rng, o, m, ready)
         if (m == old_m and spot == old_k) or _cyclic(ops, machines, arcs, seq, o, m, spot):
             _put_in(ops, machines, seq, o, old_m, old_k)
             continue
@@ -611,6 +796,7 @@ def lay_out(
         machines=machines,
         jobs=jobs,
         price=np.column_stack(cost_columns(problem, previous, weights)),
+        worth=np.zeros((n, 3)),
         arcs=np.column_stack(
             (
                 np.append(problem.pred_op, problem.succ_op),

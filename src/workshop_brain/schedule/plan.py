@@ -74,9 +74,26 @@ class Plan:
             "operations": rows,
         }
 
+    def rows(self, problem: Problem) -> list[dict[str, Any]]:
+        """The plan as the command line prints it: ``{job, op, machine, start, end, setup_start}``.
+
+        ``op`` counts within the job from 0; where a file numbers its operations through, it is
+        that number. Numbers of a file are numbers here, machines of benchmark files count from 0.
+        """
+        is_numbered = all(id.isdecimal() for id in problem.op_ids)
+        return [
+            {
+                "job": _number(row["job"]),
+                "op": int(row["op"]) if is_numbered else row["operation"],
+                "machine": _number(row["machine"]),
+                **{key: row[key] for key in ("start", "end", "setup_start")},
+            }
+            for row in self.to_json(problem)["operations"]
+        ]
+
     @classmethod
     def from_json(cls, problem: Problem, data: Mapping[str, Any]) -> "Plan":
-        """Read a plan back; rows name ``op`` or ``job`` and ``operation``.
+        """Read a plan back; rows name ``op`` (id), ``job`` and ``op`` or ``job`` and ``operation``.
 
         Raises
         ------
@@ -87,7 +104,7 @@ class Plan:
         out = unplanned(problem)
         shift = (int(data.get("origin_ns", problem.origin_ns)) - problem.origin_ns) // 10**9
         for k, row in enumerate(plan_rows(data)):
-            key = str(row["op"]) if "op" in row else (str(row.get("job")), row.get("operation"))
+            key = _op_key(row, ops)
             o, m = ops.get(key, -1), machines.get(str(row.get("machine")), -1)
             if o < 0 or m < 0:
                 what, value = ("operation", key) if o < 0 else ("machine", row.get("machine"))
@@ -105,14 +122,27 @@ class Plan:
 
 def plan_rows(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows of a plan document; OrderError when it has none."""
-    inner = data.get("plan")
-    body = inner if isinstance(inner, Mapping) else data
-    rows = body.get("operations")
+    inner = data.get("plan", data)
+    rows = inner.get("operations") if isinstance(inner, Mapping) else inner
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise OrderError(
-            "plan: 'operations' must be a list of {op or job+operation, machine, start, end}"
+            "plan: must be a list of {job, op, machine, start, end}, or have one as 'plan'"
         )
     return rows
+
+
+def _op_key(row: Mapping[str, Any], ops: Mapping[Any, int]) -> Any:
+    """What names the operation of a row among ``plan_names``."""
+    if "operation" in row and "op" not in row:
+        return (str(row.get("job")), row["operation"])
+    op = row.get("op")
+    if isinstance(op, int) and "job" in row and (str(row["job"]), op) in ops and str(op) not in ops:
+        return (str(row["job"]), op)
+    return str(op)
+
+
+def _number(id: str) -> int | str:
+    return int(id) if id.isdecimal() and str(int(id)) == id else id
 
 
 def plan_names(problem: Problem) -> tuple[dict[Any, int], dict[str, int]]:

@@ -6,7 +6,9 @@ rule with setups (Lee, Bhaskaran, Pinedo 1997), with a look-ahead on arrivals si
 may run before the material is there.
 """
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -62,20 +64,29 @@ class RuleParams:
 
 PLAIN = RuleParams(lookahead=0.0)
 GRID: tuple[RuleParams, ...] = tuple(
-    RuleParams(due=due, setup=setup, lookahead=lookahead, queue=queue)
-    for due in (0.5, 2.0)
-    for setup in (0.2, 0.6)
-    for lookahead in (0.0, 0.7)
-    for queue in (1.0, 2.0)
+    RuleParams(due=due, setup=setup, wait=wait, lookahead=lookahead, queue=queue)
+    for due in (0.5, 2.0, 4.0, 8.0)
+    for setup in (0.25, 0.5)
+    for wait, lookahead, queue in (
+        (0.5, 0.0, 1.0),
+        (0.4, 0.5, 2.0),
+        (0.1, 0.9, 2.0),
+        (0.1, 0.9, 1.0),
+    )
 )
-"""Sixteen settings that span what won on generated plants; ``construct`` takes the best."""
+"""Settings that span what won on generated plants; ``construct`` takes the best."""
 QUICK: tuple[RuleParams, ...] = (
     RuleParams(due=0.5, setup=0.2, lookahead=0.0, queue=1.0),
-    RuleParams(due=0.5, setup=0.2, lookahead=0.7, queue=2.0),
-    RuleParams(due=2.0, setup=0.2, lookahead=0.0, queue=2.0),
-    RuleParams(due=2.0, setup=0.6, lookahead=0.7, queue=1.0),
+    RuleParams(due=4.0, setup=0.25, wait=0.4, lookahead=0.5, queue=2.0),
+    RuleParams(due=4.0, setup=0.25, wait=0.1, lookahead=0.9, queue=1.0),
+    RuleParams(due=8.0, setup=0.5, wait=0.1, lookahead=0.9, queue=2.0),
 )
 """The few that the reaction path tries."""
+_LOW = np.array([0.5, 0.15, 0.05, 0.02, 1.0])
+_HIGH = np.array([20.0, 1.0, 0.8, 1.5, 3.5])
+"""Between which ``tune`` looks for settings; columns as in RuleParams."""
+_WIDE = 40
+"""Settings that ``tune`` draws at random before it goes on around the best."""
 
 
 @kernel
@@ -356,6 +367,57 @@ def construct(
         return dispatcher.plan(chosen, PLAIN)
     plans = (dispatcher.plan(chosen, setting) for setting in (params or GRID))
     return min(plans, key=lambda plan: objective(problem, plan, None, weights).objective)
+
+
+def tune(
+    problem: Problem,
+    plan: Plan,
+    *,
+    seconds: float | None = None,
+    passes: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    weights: Weights = PLANT_WEIGHTS,
+) -> Plan:
+    """The best plan of many ATCS settings, or the given one when none beats it.
+
+    Settings are drawn log-uniformly at first, then around the best so far, ever closer. A pass
+    takes milliseconds at thousands of operations, where local search takes seconds to gain as much.
+
+    Parameters
+    ----------
+    seconds, passes
+        Budget, exactly one of them: wall time, or passes of each worker.
+    """
+    if (seconds is None) == (passes is None):
+        raise ValueError("tune: give either seconds or passes")
+    until = None if seconds is None else time.perf_counter() + seconds
+    dispatcher = Dispatcher(problem)
+
+    def one(worker: int) -> tuple[float, Plan]:
+        rng = np.random.default_rng((seed, worker))
+        best, best_plan, at = np.inf, plan, np.zeros(0)
+        done = 0
+        while done < (passes or 1 << 40) and (until is None or time.perf_counter() < until):
+            if done < _WIDE or not len(at):
+                trial = np.exp(rng.uniform(np.log(_LOW), np.log(_HIGH)))
+            else:
+                spread = 0.35 * 0.995 ** (done - _WIDE) + 0.03
+                trial = np.clip(at * np.exp(rng.normal(0.0, spread, len(at))), _LOW, _HIGH)
+            due, setup, wait, lookahead, queue = trial.tolist()
+            params = RuleParams(
+                due=due, setup=setup, wait=wait, lookahead=lookahead, queue=round(queue, 1)
+            )
+            found = dispatcher.plan(Rule.ATCS, params)
+            value = objective(problem, found, None, weights).objective
+            if value < best:
+                best, best_plan, at = value, found, trial
+            done += 1
+        return best, best_plan
+
+    start = (objective(problem, plan, None, weights).objective, plan)
+    with ThreadPoolExecutor(workers) as pool:
+        return min([start, *pool.map(one, range(workers))], key=lambda pair: pair[0])[1]
 
 
 def allowed(problem: Problem, op: int, machine: int) -> bool:

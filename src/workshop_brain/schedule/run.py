@@ -1,17 +1,19 @@
 """The schedule commands on texts: solve, react, verify. Pure: texts in, plain dictionaries out."""
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from workshop_brain.errors import InfeasibleError, OrderError
+from workshop_brain.schedule import exact
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.diff import diff
 from workshop_brain.schedule.instance import guess_format, read_event, read_instance
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.react import react
-from workshop_brain.schedule.rules import construct
+from workshop_brain.schedule.rules import QUICK, construct, tune
 from workshop_brain.schedule.search import improve
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.verify import verify
@@ -25,6 +27,8 @@ def read(text: str, name: str = "", format: str = "") -> Problem:
 
 def read_plan(problem: Problem, text: str) -> Plan:
     """The plan of a PLAN.json's text; OrderError says what is wrong with it."""
+    if text.lstrip().startswith("["):
+        text = f'{{"plan": {text}}}'
     return Plan.from_json(problem, _json(text, "plan"))
 
 
@@ -38,6 +42,12 @@ def _json(text: str, what: str) -> Mapping[str, Any]:
     return data
 
 
+TUNE_SHARE = 0.25
+"""Share of the time in which rule settings are tried before local search begins."""
+EXACT_SHARE = {60: 0.8, exact.MOST_OPS: 0.4}
+"""Share of the time that CP-SAT has, by the operations up to which it holds."""
+
+
 def solve_file_text(
     text: str,
     *,
@@ -49,51 +59,130 @@ def solve_file_text(
     seed: int = 0,
     progress: Callable[[float, float], bool] | None = None,
 ) -> dict[str, Any]:
-    """Solve a benchmark file: best rule, then search within the budget (default 5 s).
+    """Solve a benchmark file: best rule, local search, CP-SAT where the problem is small.
 
-    ``objective`` is the makespan or the weighted tardiness, as the format says; ``iterations``
-    instead of seconds gives the same plan again for the same seed.
+    ``objective`` is the makespan or the weighted tardiness, as the format says. The budget is 5 s
+    unless given; with ``iterations`` of local search instead the same seed gives the same plan
+    again, and CP-SAT, which has no such budget, is left out.
     """
-    problem = read(text, name, format)
+    format = format or guess_format(name, text)
+    problem = read_instance(text, format, name)
     warm_up()
-    first = construct(problem, weights=DOCUMENT_WEIGHTS)
-    if seconds is None and iterations is None:
-        seconds = 5.0
-    result = improve(
-        problem,
-        first,
-        seconds=seconds if iterations is None else None,
-        iterations=iterations,
-        seed=seed,
-        workers=workers,
-        stable=False,
-        weights=DOCUMENT_WEIGHTS,
-        progress=progress,
-    )
-    violations = verify(problem, result.plan)
+    run = _Solve(problem, workers, seed)
+    if iterations is not None:
+        run.search(None, iterations, progress)
+    else:
+        run.within(5.0 if seconds is None else seconds, progress)
+    violations = verify(problem, run.plan)
     if violations:
         raise InfeasibleError(f"{name or 'problem'}: the plan found is wrong: {violations[0]}")
-    kpis = objective(problem, result.plan, None, DOCUMENT_WEIGHTS)
-    limit = bound(problem, DOCUMENT_WEIGHTS)
-    makespan = problem.target == "makespan"
-    value = float(kpis.makespan_s) if makespan else kpis.weighted_tardiness_s
-    low = float(limit.makespan) if makespan else limit.objective
+    kpis = objective(problem, run.plan, None, DOCUMENT_WEIGHTS)
+    value, low = _value(problem, run.plan), min(run.bound, _value(problem, run.plan))
     return {
+        "instance": problem.name.replace("\\", "/").rsplit("/", 1)[-1],
+        "format": format,
         "feasible": True,
-        "name": problem.name,
-        "target": problem.target,
         "objective": value,
-        "bound": low,
+        "objective_name": ("makespan" if problem.target == "makespan" else "weighted_tardiness"),
+        "lower_bound": low,
         "gap": 0.0 if value <= 0 else max(0.0, (value - low) / value),
-        "constructed": _value(problem, first),
-        "seconds": round(result.seconds, 3),
-        "moves": result.moves,
+        "optimal": value <= low,
+        "seconds": round(time.perf_counter() - run.begin, 3),
+        "history": [[round(t, 4), v] for t, v in run.history],
+        "first_feasible_ms": round(1e3 * run.history[0][0], 3),
+        "constructed": run.constructed,
+        "moves": run.moves,
         "seed": seed,
         "workers": workers,
-        "curve": [[round(t, 3), n, v] for t, n, v in result.curve],
         "kpis": kpis.as_dict(),
-        "plan": result.plan.to_json(problem),
+        "plan": run.plan.rows(problem),
     }
+
+
+class _Solve:
+    """The best plan so far on its way through the stages."""
+
+    def __init__(self, problem: Problem, workers: int, seed: int) -> None:
+        self.problem, self.workers, self.seed = problem, max(1, workers), seed
+        self.begin = time.perf_counter()
+        self.history: list[tuple[float, float]] = []
+        self.moves = 0
+        self.plan = construct(problem, params=QUICK[0])
+        self._note(_value(problem, self.plan))
+        self._take(construct(problem, weights=DOCUMENT_WEIGHTS))
+        self.constructed = self.history[-1][1]
+        limit = bound(problem, DOCUMENT_WEIGHTS)
+        is_path = problem.target == "makespan"
+        self.bound = float(limit.makespan) if is_path else limit.objective
+
+    def _note(self, value: float, at: float | None = None) -> None:
+        self.history.append((time.perf_counter() - self.begin if at is None else at, value))
+
+    def _take(self, plan: Plan) -> None:
+        value = _value(self.problem, plan)
+        if value < self.history[-1][1]:
+            self.plan = plan
+            self._note(value)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing better can be found."""
+        return self.history[-1][1] <= self.bound
+
+    def within(self, seconds: float, progress: Callable[[float, float], bool] | None) -> None:
+        """All stages within so many seconds."""
+        end = self.begin + seconds
+        share = 0.0
+        if exact.fits(self.problem):
+            share = next(s for n, s in EXACT_SHARE.items() if self.problem.n_ops <= n)
+        if self.problem.target != "makespan" and not self.is_done:
+            left = end - time.perf_counter()
+            self._take(
+                tune(
+                    self.problem,
+                    self.plan,
+                    seconds=TUNE_SHARE * left * (1 - share),
+                    seed=self.seed,
+                    workers=self.workers,
+                    weights=DOCUMENT_WEIGHTS,
+                )
+            )
+        self.search((end - time.perf_counter()) * (1 - share), None, progress)
+        left = end - time.perf_counter()
+        if share and left > 0.05 and not self.is_done:
+            proof = exact.prove(
+                self.problem, self.plan, seconds=left, workers=self.workers, seed=self.seed
+            )
+            if proof.plan is not None:
+                self._take(proof.plan)
+            self.bound = max(self.bound, proof.bound)
+
+    def search(
+        self,
+        seconds: float | None,
+        iterations: int | None,
+        progress: Callable[[float, float], bool] | None,
+    ) -> None:
+        """Local search; it ends early at the lower bound."""
+        if self.is_done or (seconds is not None and seconds <= 0):
+            return
+        offset, low = time.perf_counter() - self.begin, self.bound
+        is_path = self.problem.target == "makespan"
+        origin = self.problem.now if is_path else 0
+
+        def go_on(share: float, value: float) -> bool:
+            is_wanted = progress is None or progress(share, value)
+            return is_wanted and value + origin > low
+
+        found = improve(
+            self.problem, self.plan, seconds=seconds, iterations=iterations, seed=self.seed,
+            workers=self.workers, stable=False, weights=DOCUMENT_WEIGHTS, progress=go_on,
+        )  # fmt: skip
+        self.moves += found.moves
+        for t, _, value in found.curve:
+            if value + origin < self.history[-1][1]:
+                self._note(value + origin, offset + t)
+        self.plan = found.plan
 
 
 def _value(problem: Problem, plan: Plan) -> float:
@@ -150,7 +239,7 @@ def react_file_text(
             {"name": c.name, "objective": c.objective, "kpis": c.kpis} for c in result.candidates
         ],
         "kpis": result.kpis.as_dict(),
-        "plan": result.plan.to_json(after),
+        "plan": result.plan.rows(after),
         "diff": [change.as_dict() for change in diff(after, result.previous, result.plan)],
     }
 

@@ -68,7 +68,7 @@ def solve_file_text(
     format = format or guess_format(name, text)
     problem = read_instance(text, format, name)
     warm_up()
-    run = _Solve(problem, workers, seed)
+    run = Solver(problem, workers, seed)
     if iterations is not None:
         run.search(None, iterations, progress)
     else:
@@ -99,8 +99,20 @@ def solve_file_text(
     }
 
 
-class _Solve:
-    """The best plan so far on its way through the stages."""
+class Solver:
+    """The best plan so far on its way through the stages.
+
+    Attributes
+    ----------
+    plan, bound
+        The best plan, and a value that none is below.
+    history
+        ``(seconds, value)`` of the first plan and of each better one.
+    constructed
+        Value of the best rule of the grid.
+    moves
+        Moves that local search evaluated.
+    """
 
     def __init__(self, problem: Problem, workers: int, seed: int) -> None:
         self.problem, self.workers, self.seed = problem, max(1, workers), seed

@@ -1,0 +1,348 @@
+"""``brain balance``: assembly lines from files, who does what at which station."""
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workshop_brain.cli.show import note, print_json
+from workshop_brain.errors import ConfigError, InfeasibleError
+
+if TYPE_CHECKING:
+    from workshop_brain.schedule.balance.line import Line
+    from workshop_brain.schedule.balance.read import ReadLine
+    from workshop_brain.schedule.balance.solve import Balance
+
+app = typer.Typer(help="Line balancing on files.", no_args_is_help=True)
+FileArgument = Annotated[Path, typer.Argument(help=".alb, .in2, CSV, JSON or TOML")]
+LanguageOption = Annotated[str, typer.Option(help="en or zh")]
+BAR = 36
+"""Characters of a station's bar at the cycle time."""
+WIDTH = 110
+"""Of a report that goes into a file or a pipe."""
+_SHADES = "█▓▒░"
+WORDS: dict[str, tuple[str, str]] = {
+    "stations": (
+        "{n} stations for a cycle of {c}; {word}",
+        "节拍 {c},需要 {n} 个工位;{word}",
+    ),
+    "cycle": ("Cycle {c} with {n} stations; {word}", "{n} 个工位,节拍 {c};{word}"),
+    "proved": ("proved: nothing better exists", "已证明最优"),
+    "bound": ("not better than {b} (bound)", "下界 {b}"),
+    "efficiency": (
+        "Line efficiency {e} %, longest station {t}, smoothness index {s}",
+        "平衡率 {e} %,最长工位 {t},平滑指数 {s}",
+    ),
+    "station": ("Station", "工位"),
+    "time": ("Time", "时间"),
+    "longest": ("Longest model", "最长机型"),
+    "load": ("Load (| = cycle)", "负荷(| = 节拍)"),
+    "tasks": ("Tasks (← old station)", "工序(← 原工位)"),
+    "tasks_new": ("Tasks", "工序"),
+    "moved": ("{n} tasks change their station: {tasks}", "{n} 道工序变更工位:{tasks}"),
+    "kept": ("No task changes its station", "没有工序变更工位"),
+    "front": ("Fewer moves would cost", "减少变动的代价"),
+    "value.stations": ("Stations", "工位数"),
+    "value.cycle": ("Cycle", "节拍"),
+    "moves": ("Tasks moved", "变动工序"),
+    "good": ("The balance keeps every rule.", "该平衡方案符合全部规则。"),
+}
+
+
+@app.command()
+def solve(
+    file: FileArgument,
+    cycle: Annotated[str | None, typer.Option(help="Cycle time: fewest stations.")] = None,
+    stations: Annotated[int | None, typer.Option(help="Stations: smallest cycle.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time for the search.")] = 5.0,
+    smooth: Annotated[
+        bool, typer.Option("--smooth", help="With a cycle: spread the work evenly as well.")
+    ] = False,
+    keep: Annotated[
+        Path | None, typer.Option(help="Old balance (JSON of solve, or CSV): move few tasks.")
+    ] = None,
+    max_moves: Annotated[int | None, typer.Option(help="Most tasks that may move.")] = None,
+    move_cost: Annotated[
+        float, typer.Option(help="What one move must bring: stations, or cycle time.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option()] = 1,
+    language: LanguageOption = "en",
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Balance a line: fewest stations for a cycle, or smallest cycle for stations."""
+    _check_language(language)
+    given = _read(file)
+    before = dict(given.now)
+    if keep is not None:
+        from workshop_brain.schedule.balance.read import old_stations
+
+        before = old_stations(_text(keep), keep.name, given.line.tasks)
+    if not before and (max_moves is not None or move_cost):
+        raise ConfigError(
+            "--max-moves and --move-cost need the old balance: give --keep OLD.json or a column "
+            "'current station'"
+        )
+    line, ticks, length = _question(given.line, cycle, stations)
+    body, balance = _solved(
+        line, ticks, length, before, seconds, smooth, max_moves, move_cost, seed
+    )
+    if json_:
+        print_json(body)
+    else:
+        _print_balance(balance, body, before, language)
+
+
+def _solved(
+    line: "Line",
+    ticks: int | None,
+    length: int | None,
+    before: Mapping[str, int],
+    seconds: float,
+    smooth: bool,
+    max_moves: int | None,
+    move_cost: float,
+    seed: int,
+) -> "tuple[dict[str, Any], Balance]":
+    from workshop_brain.schedule.balance.rebalance import rebalance
+    from workshop_brain.schedule.balance.solve import solve as balance_line
+    from workshop_brain.schedule.balance.verify import verify_balance
+    from workshop_brain.schedule.balance.warm import warm_up
+
+    warm_up()
+    more: dict[str, Any] = {}
+    if before:
+        scale = 1.0 if ticks is not None else 10.0**line.decimals
+        done = rebalance(
+            line, before, cycle=ticks, stations=length, most_moves=max_moves,
+            move_cost=move_cost * scale, seconds=seconds, seed=seed,
+        )  # fmt: skip
+        balance = done.balance
+        more["moved"] = list(done.moved)
+        more["front"] = [
+            {"value": _value(balance, v), "moved_tasks": moves} for v, moves in done.front
+        ]
+    else:
+        balance = balance_line(line, cycle=ticks, stations=length, smooth=smooth, seconds=seconds)
+    body = _body(balance) | more
+    wrong = verify_balance(
+        line,
+        body["assignment"],
+        cycle=Decimal(balance.cycle).scaleb(-line.decimals),
+        stations=length,
+    )
+    if wrong:
+        raise InfeasibleError(f"{line.name}: the checker refuses the balance: {wrong[0].detail}")
+    return body, balance
+
+
+@app.command()
+def verify(
+    file: FileArgument,
+    balance: Annotated[Path, typer.Argument(help="JSON of solve, or CSV of task and station")],
+    cycle: Annotated[str | None, typer.Option(help="Cycle time, else the file's.")] = None,
+    stations: Annotated[int | None, typer.Option(help="Most stations.")] = None,
+    language: LanguageOption = "en",
+    json_: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Check a balance with the independent checker."""
+    from workshop_brain.schedule.balance.read import old_stations
+    from workshop_brain.schedule.balance.verify import verify_balance
+
+    _check_language(language)
+    line = _read(file).line
+    most = _cycle(cycle) if cycle is not None else line.cycle
+    if most is None:
+        raise ConfigError(f"{file}: names no cycle; give --cycle C")
+    at = old_stations(_text(balance), balance.name, line.tasks)
+    found = verify_balance(line, at, cycle=most, stations=stations or line.stations)
+    if json_:
+        print_json({"feasible": not found, "breaches": [b.as_dict() for b in found]})
+    for breach in found if not json_ else ():
+        print(f"{breach.kind}: {', '.join(breach.tasks)}: {breach.detail}")
+    if found:
+        first = found[0]
+        raise InfeasibleError(f"{balance}: {len(found)} rules broken, first {first.kind}")
+    if not json_:
+        print(_word("good", language))
+
+
+# -- input ----------------------------------------------------------------------------------
+
+
+def _check_language(language: str) -> None:
+    if language not in ("en", "zh"):
+        raise ConfigError(f"--language {language!r}: en or zh")
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ConfigError(f"{path}: is no text; save it as CSV (UTF-8 or GB18030), JSON or TOML")
+
+
+def _read(path: Path) -> "ReadLine":
+    from workshop_brain.schedule.balance.read import read_line
+
+    return read_line(_text(path), path.name)
+
+
+def _cycle(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise ConfigError(f"--cycle {text!r} is not a number; write for example 37.5") from None
+    if not value.is_finite() or not 0 < value <= 10**9:
+        raise ConfigError(f"--cycle must be > 0 and <= 1e9, got {text}")
+    return value
+
+
+def _question(
+    line: "Line", cycle: str | None, stations: int | None
+) -> "tuple[Line, int | None, int | None]":
+    """The line in ticks fine enough, its cycle in ticks, and its stations."""
+    from workshop_brain.schedule.balance.line import decimals_of, finer
+
+    if stations is not None and stations < 1:
+        raise ConfigError(f"--stations must be >= 1, got {stations}")
+    most = _cycle(cycle) if cycle is not None else None
+    if most is None and stations is None:
+        most, stations = line.cycle, line.stations
+        if most is None and stations is None:
+            raise ConfigError(f"{line.name}: names no cycle; give --cycle C or --stations N")
+        note(f"{line.name}: with the file's {'cycle' if most is not None else 'stations'}")
+    if most is not None:
+        if most <= 0:
+            raise ConfigError(f"{line.name}: the cycle must be > 0, got {most}")
+        line = finer(line, min(6, decimals_of(most)))
+        return line, line.ticks(most), stations
+    if len(line.models) > 1:
+        line = finer(line, min(6, line.decimals + 2))
+    return line, None, stations
+
+
+# -- output ---------------------------------------------------------------------------------
+
+
+def _value(balance: "Balance", value: int) -> float:
+    return value if balance.objective == "stations" else balance.line.time(value)
+
+
+def _body(balance: "Balance") -> dict[str, Any]:
+    line = balance.line
+    times = [sum(time for _, time in pile) for pile in balance.piles()]
+    return {
+        "line": line.name,
+        "objective": balance.objective,
+        "stations": balance.stations,
+        "cycle": line.time(balance.cycle),
+        "assignment": dict(zip(line.tasks, balance.station.tolist(), strict=True)),
+        "lower_bound": _value(balance, balance.lower_bound),
+        "optimal": balance.is_optimal,
+        "seconds": round(balance.seconds, 3),
+        "history": [[round(t, 3), _value(balance, v)] for t, v in balance.history],
+        "station_times": [round(t, 6) for t in times],
+    }
+
+
+def _word(key: str, language: str, **params: Any) -> str:
+    return WORDS[key][1 if language == "zh" else 0].format(**params)
+
+
+def _print_balance(
+    balance: "Balance", body: dict[str, Any], before: Mapping[str, int], language: str
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+
+    def word(key: str, **params: Any) -> str:
+        return _word(key, language, **params)
+
+    times, cycle = body["station_times"], body["cycle"]
+    end = "proved" if balance.is_optimal else "bound"
+    shown = f"{body['lower_bound']:g}"
+    head = word(balance.objective, n=balance.stations, c=f"{cycle:g}", word=word(end, b=shown))
+    console.print(f"{balance.line.name}: {head}")
+    rate = 100 * sum(times) / (balance.stations * cycle)
+    spread = sum((max(times) - t) ** 2 for t in times) ** 0.5
+    console.print(word("efficiency", e=f"{rate:.1f}", t=f"{max(times):g}", s=f"{spread:.3g}"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    mixed = len(balance.line.models) > 1
+    table.add_column(word("station"), justify="right", no_wrap=True)
+    table.add_column(word("time"), justify="right", no_wrap=True)
+    if mixed:
+        table.add_column(word("longest"), justify="right", no_wrap=True)
+    table.add_column(word("load"), no_wrap=True)
+    table.add_column(word("tasks" if before else "tasks_new"), overflow="fold")
+    for row in _rows(balance, times, cycle, before):
+        table.add_row(*(cell for k, cell in enumerate(row) if mixed or k != 2))
+    console.print(table)
+    if before:
+        moved = body["moved"]
+        text = word("moved", n=len(moved), tasks=" ".join(moved)) if moved else word("kept")
+        console.print(text)
+        _print_front(console, body["front"], balance.objective, language)
+
+
+def _rows(
+    balance: "Balance",
+    times: list[float],
+    cycle: float,
+    before: Mapping[str, int],
+) -> list[tuple[str, ...]]:
+    line, at = balance.line, balance.station
+    rows: list[tuple[str, ...]] = []
+    for s, pile in enumerate(balance.piles(), 1):
+        work = line.times[:, at == s].sum(axis=1).tolist()
+        longest = max(range(len(work)), key=lambda m: work[m])
+        olds = [(task, before.get(task, s)) for task, _ in pile]
+        rows.append(
+            (
+                str(s),
+                f"{times[s - 1]:.6g}",
+                f"{line.models[longest].name} {line.time(work[longest]):g}",
+                bar([time for _, time in pile], cycle),
+                ", ".join(task + (f"←{old}" if old != s else "") for task, old in olds),
+            )
+        )
+    return rows
+
+
+def bar(parts: list[float], cycle: float) -> str:
+    """A station's pile of tasks, lying: one shade a task, up to the cycle.
+
+    >>> bar([12.0, 18.0], 36.0)
+    '████████████▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓▓      |'
+    """
+    out, done = "", 0.0
+    for k, part in enumerate(parts):
+        done += part
+        out += _SHADES[k % len(_SHADES)] * (round(done / cycle * BAR) - len(out))
+    return out.ljust(BAR) + "|"
+
+
+def _print_front(console: Any, front: list[dict[str, Any]], objective: str, language: str) -> None:
+    from rich.table import Table
+
+    if len(front) < 2:
+        return
+    console.print(f"\n{_word('front', language)}")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(_word(f"value.{objective}", language), justify="right")
+    table.add_column(_word("moves", language), justify="right")
+    for row in front:
+        table.add_row(f"{row['value']:g}", str(row["moved_tasks"]))
+    console.print(table)

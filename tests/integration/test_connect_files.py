@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from workshop_brain.app.ingest import Ingest
 from workshop_brain.cli import app as cli
-from workshop_brain.connect import collector
+from workshop_brain.connect import collector, rejected
 from workshop_brain.connect.choice import Override
 from workshop_brain.connect.files.settings import FilesSettings
 from workshop_brain.model.signal import Quality, Samples
@@ -54,8 +54,8 @@ async def watching(data: Path, folder: Path, **more: Any) -> AsyncIterator[Plant
     settings = FilesSettings(**{"id": "lab", "folder": str(folder), "root": "works/press", **more})
     task = asyncio.create_task(
         collector.run(
-            settings, enterprise="local", socket_path=data / "i.sock", spool_dir=data / "spool",
-            pki_dir=data, stop=stop,
+            settings, enterprise="local", socket_path=data / "i.sock",
+            spool_dir=data / "spool" / "lab", pki_dir=data, stop=stop,
         )
     )  # fmt: skip
     try:
@@ -98,7 +98,7 @@ async def test_files_of_all_kinds_are_taken_once_and_a_broken_one_stops_none(
         await until(
             lambda: (
                 all(plant.rows(n) for n in ("count", "heat", "force"))
-                and len(list((tmp_path / "spool/rejected").glob("*"))) == 2
+                and len(list((tmp_path / "spool/lab/rejected").glob("*"))) == 2
             )
         )
         force = plant.rows("force")
@@ -117,6 +117,10 @@ async def test_files_of_all_kinds_are_taken_once_and_a_broken_one_stops_none(
         assert not plant.rows("x")
         (folder / "copy.csv").write_bytes(wide.encode("gb18030"))
         await until(lambda: "copy.csv is the same as a.csv" in caplog.text)
+    left_out = next(rejected.kept(tmp_path))
+    assert left_out.causes == {"unreadable": 2, "no_number": 1, "missing": 1, "file_time": 1}
+    broken = next(s for s in left_out.samples if s.where == "broken.parquet")
+    assert (left_out.folder / broken.file).read_bytes() == b"PAR1" + b"\0" * 40 + b"PAR1"
     async with watching(tmp_path, folder, **more) as again:
         (folder / "new.csv").write_text("time,late\n2026-03-01T00:00:00Z,1\n")
         await until(lambda: bool(again.rows("late")))

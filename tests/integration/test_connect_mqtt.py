@@ -23,7 +23,11 @@ from cryptography.x509.oid import NameOID
 from gmqtt.mqtt.constants import MQTTv311
 
 from workshop_brain.app.ingest import Ingest
+from workshop_brain.connect.discovery.watched import Watched
 from workshop_brain.connect.mqtt import link
+from workshop_brain.connect.mqtt.client import MqttClient
+from workshop_brain.connect.mqtt.settings import TopicRow
+from workshop_brain.connect.outbox import ended
 from workshop_brain.connect.settings import MqttSettings
 from workshop_brain.errors import SourceError
 from workshop_brain.store.historian import Historian
@@ -118,6 +122,40 @@ async def test_a_killed_collector_loses_nothing_and_stores_nothing_twice(tmp_pat
         process.wait()
         await ingest.close()
         historian.close()
+        broker.kill()
+        broker.wait()
+
+
+async def test_two_clients_of_one_name_say_so_and_slow_down(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = free_port()
+    broker = start(f"listener {port} 127.0.0.1\nallow_anonymous true\n", tmp_path, port)
+    rows = (TopicRow(topic="t", path="works/a/l/c/u/tick", time="/ts"),)
+    given = MqttSettings(id="m", url=f"mqtt://127.0.0.1:{port}", topic=rows, client_id="press")
+    boxes, clients = [], []
+    for name in ("one", "two"):
+        folder = tmp_path / name / "spool" / "m"
+        boxes.append(Watched("m", "mqtt", tmp_path / "i", folder, durable=1 << 60))
+        clients.append(MqttClient(given, "local", boxes[-1], folder, tmp_path))
+    tasks = [asyncio.create_task(client.run()) for client in clients]
+    try:
+        await until(lambda: "another client 'press'" in caplog.text)
+        assert max(client._takeovers.pause_s() for client in clients) >= 0.8
+        sender = gmqtt.Client("sender")
+        await sender.connect("127.0.0.1", port, version=MQTTv311)
+        for k in range(50):
+            body = json.dumps({"ts": 1_790_000_000_000 + k, "x": k})
+            sender.publish("t", body, qos=1)
+
+        def values() -> set[float]:
+            return {v for box in boxes for part in box.parts for v in part.value.tolist()}
+
+        await until(lambda: values() == set(range(50)))
+        await sender.disconnect()
+    finally:
+        for task in tasks:
+            await ended(task)
         broker.kill()
         broker.wait()
 

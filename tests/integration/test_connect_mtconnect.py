@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from workshop_brain.app.ingest import Ingest
-from workshop_brain.connect import collector
+from workshop_brain.connect import collector, rejected
 from workshop_brain.connect.mtconnect.settings import MtconnectSettings
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.signal import Quality
@@ -179,8 +179,8 @@ async def following(data: Path, port: int) -> AsyncIterator[Plant]:
     )
     task = asyncio.create_task(
         collector.run(
-            settings, enterprise="local", socket_path=data / "i.sock", spool_dir=data / "spool",
-            pki_dir=data, stop=stop,
+            settings, enterprise="local", socket_path=data / "i.sock",
+            spool_dir=data / "spool" / "cnc", pki_dir=data, stop=stop,
         )
     )  # fmt: skip
     try:
@@ -282,3 +282,6 @@ async def test_what_can_never_be_read_is_passed_over_as_a_gap(tmp_path: Path) ->
             await until(lambda: plant.counts()[-1:] == [2])
             assert plant.gaps()[0]["dropped"] >= 1
             assert plant.ingest.sources()[0].state == "up"
+    left_out = next(rejected.kept(tmp_path))
+    assert left_out.causes["document"] >= 3
+    assert (left_out.folder / left_out.samples[0].file).stat().st_size > 0

@@ -12,6 +12,7 @@ from asyncua import Server, ua
 from bench.line import CUTS, Line, free_port
 
 from workshop_brain.app.ingest import Ingest
+from workshop_brain.connect import rejected
 from workshop_brain.connect.choice import Override
 from workshop_brain.connect.opcua.pump import Pump
 from workshop_brain.connect.outbox import Outbox, ended
@@ -199,6 +200,49 @@ async def test_include_exclude_and_overrides_of_the_plant_file_are_obeyed(tmp_pa
     assert "serial" not in by_name
     assert sorted(n for n in by_name if n.startswith("tick1")) == []
     assert "tick2_count" in by_name
+
+
+class Spoiler:
+    """A line to the server that breaks the first message with a certain text, once."""
+
+    def __init__(self, port: int) -> None:
+        self.server_port, self.is_done = port, False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._link, "127.0.0.1", 0)
+        async with server:
+            yield int(server.sockets[0].getsockname()[1])
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", self.server_port)
+        with suppress(OSError):
+            await asyncio.gather(self._pass(reader, forth), self._pass(back, writer, b"S-10"))
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: bytes = b""
+    ) -> None:
+        while data := await reader.read(65536):
+            if text and not self.is_done and text in data:
+                self.is_done = True
+                size = len(text).to_bytes(4, "little")
+                data = data.replace(size + text, b"\xff\xff\xff\x7f" + text)
+            writer.write(data)
+        writer.close()
+
+
+async def test_a_response_that_cannot_be_decoded_is_kept_and_leaves_a_marked_gap(
+    tmp_path: Path,
+) -> None:
+    kept, port, folder = Kept(), free_port(), tmp_path / "data" / "spool"
+    folder.mkdir(parents=True)
+    spoiler = Spoiler(port)
+    async with ticking_server(port), spoiler.open() as door, collecting(folder, door, kept):
+        await until(lambda: spoiler.is_done and bool(kept.gaps()))
+        await until(lambda: bool(marked(kept, "/tick0_count")))
+    left_out = next(rejected.kept(tmp_path / "data"))
+    assert left_out.causes == {"publish_response": 1}
+    assert b"S-10" in (left_out.folder / left_out.samples[0].file).read_bytes()
 
 
 async def test_discovery_maps_names_units_ranges_and_kinds(tmp_path: Path) -> None:

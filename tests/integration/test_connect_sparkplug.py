@@ -21,7 +21,7 @@ from gmqtt.mqtt.constants import MQTTv311
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from workshop_brain.app.ingest import Ingest
-from workshop_brain.connect import collector
+from workshop_brain.connect import collector, rejected
 from workshop_brain.connect.choice import Override
 from workshop_brain.connect.settings import SparkplugSettings
 from workshop_brain.model.curve import Curve
@@ -216,10 +216,15 @@ class Kept:
     def declare(self, signals: Sequence[SignalDef]) -> list[int]:
         known = {s.path: i for i, s in enumerate(self.signals)}
         for s in signals:
+            was = self.kind(s.path) or s.kind  # as the historian refuses it
+            assert (was is SignalKind.TEXT) == (s.kind is SignalKind.TEXT)
             if s.path not in known:
                 known[s.path] = len(self.signals)
                 self.signals.append(s)
         return [known[s.path] for s in signals]
+
+    def kind(self, path: str) -> SignalKind | None:
+        return next((s.kind for s in self.signals if s.path == path), None)
 
     def intern(self, texts: Sequence[str]) -> list[int]:
         self.words.extend(t for t in dict.fromkeys(texts) if t not in self.words)
@@ -291,6 +296,7 @@ async def collecting(tmp_path: Path, port: int, kept: Kept, **more: Any) -> Asyn
         on_samples=lambda s, r: None,
         on_curve=kept.on_curve,
         on_event=kept.events.append,
+        kind=kept.kind,
     )
     await ingest.start()
     settings = SparkplugSettings(id="sp", url=f"mqtt://127.0.0.1:{port}", host_id="brain", **more)
@@ -455,6 +461,44 @@ async def test_garbage_on_the_topic_is_survived(tmp_path: Path, port: int) -> No
         await until(lambda: edge.births == 2)
         edge.tick()
         await until(lambda: kept.rows("count")[-1][1] == 1.0)
+    await edge.client.disconnect()
+    left_out = next(rejected.kept(tmp_path))
+    assert left_out.causes == {"unreadable": 2}
+    found = {s.where: (left_out.folder / s.file).read_bytes() for s in left_out.samples}
+    topic = "spBv1.0/works-assembly"
+    assert found == {f"{topic}/NBIRTH/z9": b"\x12\x7f", f"{topic}/DDATA/z1/op010": b"\xff" * 40}
+
+
+async def test_a_number_that_becomes_a_text_goes_on_beside_its_numbers(
+    tmp_path: Path, port: int
+) -> None:
+    kept, edge = Kept(), Edge(port)
+
+    def born_anew(datatype: int) -> Any:
+        edge.seq = 0
+        node, device = CLASSES["Payload"](), CLASSES["Payload"]()
+        node.metrics.add(name="bdSeq", datatype=INT64, long_value=edge.bd_seq)
+        edge.send("NBIRTH", node)
+        for alias, name, kind in ((10, "count", INT64), (15, "torque", datatype)):
+            path = f"works/assembly/asm1/z1/op010/{name}"
+            metric = device.metrics.add(name=name, alias=alias, datatype=kind)
+            metric.properties.keys.append("path")
+            metric.properties.values.add(string_value=path)
+        device.metrics[0].long_value = 100
+        device.metrics[1].string_value = "slipped"
+        edge.send("DBIRTH", device, "op010")
+
+    async with collecting(tmp_path, port, kept) as ingest:
+        await edge.connect()
+        await until(lambda: bool(kept.rows("torque")))
+        born_anew(STRING)
+        await until(lambda: bool(kept.rows("torque_text")))
+        assert kept.words[int(kept.rows("torque_text")[0][1])] == "slipped"
+        edge.counter = 100
+        edge.tick()
+        await until(lambda: kept.rows("count")[-1][1] == 101.0)
+        assert [v for _, v, _ in kept.rows("torque")] == [1.5]
+        assert ingest.sources()[0].state == "up"
     await edge.client.disconnect()
 
 

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from workshop_brain import config
 from workshop_brain.app.brain import Brain
 from workshop_brain.cli import app as cli
+from workshop_brain.connect import rejected
 from workshop_brain.errors import StoreError
 from workshop_brain.store.historian import Historian
 from workshop_brain.web.api import create_app
@@ -280,6 +281,16 @@ async def test_a_body_that_cannot_be_understood_is_refused(here: House) -> None:
         answer = await here.push(body, headers=headers)
         assert answer.status_code == status, (body[:40], answer.text)
         assert answer.json()["error"]["message"]
+    bad_row = [{"path": "a/b", "time_ns": 1_790_000_000_000_000_000, "value": {"x": 1}}]
+    assert (await here.push(bad_row)).status_code == 422
+    here.brain.push.kept.save()
+    left_out = next(rejected.kept(here.brain.data))
+    assert left_out.source == "http/press"
+    assert left_out.causes == {"unreadable": 6, "no_value": 1}
+    bodies = [(left_out.folder / s.file).read_bytes() for s in left_out.samples]
+    assert orjson.dumps([{}] * 200_001)[:65536] in bodies
+    assert b"0\tvalue\t{'x': 1}" in bodies
+    assert here.brain.ingest.sources()[-1].rejected == 7
 
 
 async def test_compressed_arrow_is_refused(here: House) -> None:

@@ -252,7 +252,9 @@ async def test_births_then_data_by_alias_in_unbroken_sequence(
     named = [m for m in scalars if not m.name.startswith("Device Control/")]
     assert len(named) == edge.row.last - edge.row.first
     assert len(scalars) - len(named) == 2 * len(births)
-    assert all(m.alias is None for m in scalars if m not in named)
+    aliases = [m.alias for _, p in births for m in p.metrics]
+    assert None not in aliases
+    assert len(set(aliases)) == len(aliases)
     first = named[0]
     assert first.properties["path"] == edge.signals.path[edge.row.first]
     assert {"path", "engUnit", "engLow", "engHigh", "kind"} <= set(first.properties)
@@ -299,6 +301,13 @@ async def test_a_device_obeys_what_is_written_to_it(
         await until(lambda: len(host.of("DDATA")) > 20)
         host.command(topic, "Device Control/Quality Stop", 90.0, double)
         host.command(topic, "Device Control/Repair", True)
+        alias = next(
+            m.alias for t, p in host.of("DBIRTH") if t.endswith(topic.rsplit("/", 1)[1])
+            for m in p.metrics if m.name == "Device Control/Quality Stop"
+        )  # fmt: skip
+        by_alias = wire.metric_bytes(alias=alias, value=wire.scalar(double, 30.0))
+        assert host._client is not None
+        host._client.publish(topic, wire.payload_bytes(1, [by_alias], None), qos=0)
         host.command(topic, "Device Control/Quality Stop", -1.0, double)
         for _ in range(2):
             host.command(topic, "press1_setpoint", 40.0, double)
@@ -306,8 +315,8 @@ async def test_a_device_obeys_what_is_written_to_it(
         host.command(f"spBv1.0/{GROUP}/NCMD/shafts", "Node Control/Reboot", True)
         await until(lambda: edge.node.status().refused == 6)
     await host.leave()
-    assert got == [QualityStop(path, 90.0), RepairUnit(path)]
-    assert edge.node.status().obeyed == 1
+    assert got == [QualityStop(path, 90.0), RepairUnit(path), QualityStop(path, 30.0)]
+    assert edge.node.status().obeyed == 2
     assert caplog.text.count("press1_setpoint") == 1
     assert "Node Control/Reboot" in caplog.text
     assert "nobody/Device Control/Repair" in caplog.text

@@ -119,3 +119,19 @@ def test_a_second_delivery_finds_its_arrival_after_a_restart(tmp_path) -> None: 
     again = Arrivals(tmp_path / "arrivals")
     assert again.known(7, "t", b"1") == NOW
     assert again.known(7, "t", b"2") is None
+
+
+def test_documents_that_look_alike_are_read_alike() -> None:
+    r = Reader((TopicRow(topic="p", path="w/a/l/c/u/{key}", time="/ts"),))
+    for k, more in enumerate((b"1.5", b"2", b"true", b"9007199254740993", b'"7"', b"4")):
+        body = b'{"a": %s, "ts": %d, "b": -1}' % (more, 1_790_000_000_000 + k)
+        value = {b"true": 1.0, b'"7"': 7.0}.get(more) or float(more)
+        grade = Quality.UNCERTAIN if k == 3 else 0
+        assert r.read("p", body) == [
+            ("w/a/l/c/u/a", k * MS, value, grade), ("w/a/l/c/u/b", k * MS, -1.0, 0)
+        ]  # fmt: skip
+    assert r.mapping.rejected == 0
+    wider = r.read("p", b'{"a": 1, "b": 2, "c": 3, "ts": 1790000000000}')
+    assert [row[0][-1] for row in wider] == ["a", "b", "c"]
+    late = r.read("p", b'{"a": 1, "b": 2, "c": 3, "ts": null}')
+    assert {row[1:] for row in late} == {(0, 1.0, 1), (0, 2.0, 1), (0, 3.0, 1)}

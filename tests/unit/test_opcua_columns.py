@@ -1,5 +1,7 @@
 """Holes of OPC UA signals: where they begin, who marks them, what closes them."""
 
+import math
+
 import numpy as np
 from asyncua import ua
 
@@ -163,3 +165,14 @@ def test_batches_hold_what_is_alike() -> None:
     near = many.of(np.array([0, 1]))
     short = Holes(near.handle, near.since_ns, near.since_ns + S, near.value, near.quality)
     assert [b.tolist() for b in backfill.batches(short, 10)] == [[0], [1]]
+
+
+def test_what_is_not_finite_is_no_value_and_a_huge_text_is_told() -> None:
+    own = columns(2)
+    own.is_text[1] = True
+    message = rows((0, 1, math.inf), (0, 2, math.nan), (0, 3, 4.0), (1, 4, 0.0), (1, 5, 0.0))
+    message.texts.extend([(3, "x" * 4097), (4, "y" * 4096)])
+    taken = own.take(message).samples
+    assert np.isnan(taken.value).tolist() == [True, True, False, True, False]
+    assert (taken.quality & 3).tolist() == [2, 2, 0, 2, 0]
+    assert own.too_long == [(1, "x" * 4097)]

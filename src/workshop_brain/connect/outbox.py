@@ -25,6 +25,7 @@ import numpy as np
 from workshop_brain.connect import handover
 from workshop_brain.connect.handover import FrameType, Hello, Remote, Welcome
 from workshop_brain.connect.marks import Marks
+from workshop_brain.connect.rejected import Rejected, folder_of
 from workshop_brain.connect.spool import Dropped, Spool, SpooledSession, read_frames
 from workshop_brain.errors import DecodeError, RefusedError, SourceError
 from workshop_brain.model.curve import Curve
@@ -125,8 +126,11 @@ class Outbox:
     _disk: asyncio.Lock = field(default_factory=asyncio.Lock)
     _disk_error: str = ""
     _spool: Spool = field(init=False)
+    kept: Rejected = field(init=False)
+    """The last malformed payloads, in DATA/rejected where the spool is DATA/spool/SOURCE."""
 
     def __post_init__(self) -> None:
+        self.kept = Rejected(folder_of(self.spool_dir.parent.parent, self.source), self.source)
         self._spool = Spool(self.spool_dir, self.session, self.wall_ns(), self.limit_bytes)
 
     # --- what sources call ---
@@ -178,6 +182,11 @@ class Outbox:
             return
         self.flush()
         self._emit(self._take_seq(), handover.pack_event(event))
+
+    def reject(self, cause: str, where: str, why: str, payload: bytes) -> None:
+        """Count a message of the source that cannot be taken, and keep a sample of its bytes."""
+        self.rejected += 1
+        self.kept.note(cause, where, why, payload)
 
     def flush(self) -> None:
         """Close the batch being collected."""
@@ -319,6 +328,8 @@ class Outbox:
             if self._spooled and self._oldest_unsafe() is None and self._acked >= self._spooled:
                 self._spool.clear_own()
             self._spool.close()
+        if self.kept.is_changed:
+            await asyncio.to_thread(self.kept.save)
         if self._writer is not None:
             self._writer.close()
 
@@ -334,6 +345,8 @@ class Outbox:
                 await self._guard_once()
             except OSError as error:
                 self._disk_trouble(str(error))
+            if self.kept.is_due:
+                await asyncio.to_thread(self.kept.save)
 
     async def _guard_once(self) -> None:
         oldest = self._oldest_unsafe()
@@ -681,7 +694,15 @@ def _declares(first: int, signals: Sequence[SignalDef], step: int = 2000) -> lis
     ]
 
 
-def _text_frames(first: int, texts: list[str], step: int = 5000) -> list[bytes]:
-    return [
-        handover.pack_texts(first + at, texts[at : at + step]) for at in range(0, len(texts), step)
-    ]
+def _text_frames(first: int, texts: list[str], most: int = 4 * 1024 * 1024) -> list[bytes]:
+    """TEXTS frames of ``most`` characters, or of one text; escaped, one may take six bytes."""
+    frames: list[bytes] = []
+    begin = room = 0
+    for at, text in enumerate(texts):
+        if at > begin and (room + len(text) > most or at - begin >= 5000):
+            frames.append(handover.pack_texts(first + begin, texts[begin:at]))
+            begin, room = at, 0
+        room += len(text)
+    if begin < len(texts):
+        frames.append(handover.pack_texts(first + begin, texts[begin:]))
+    return frames

@@ -112,6 +112,15 @@ class Rows:
         )
 
 
+def cause_of(fault: Fault) -> str:
+    """The word under which a row that was not taken is counted.
+
+    >>> cause_of(Fault(row=3, column="value", value="x", id="samples.no_number"))
+    'no_number'
+    """
+    return fault.id.removeprefix("samples.")
+
+
 def from_cells(
     names: Sequence[Any],
     time_ns: Sequence[int | None],

@@ -1,6 +1,6 @@
 """Commands over Sparkplug: the writable metrics of a device and what they mean for the plant.
 
-They stand beside the device's signals in its birth, without an alias and outside their number.
+They stand beside the device's signals in its birth, with aliases of their own.
 Hosts take ``Device Control/`` for commands, not for signals, as they do ``Node Control/``.
 """
 
@@ -35,12 +35,25 @@ def device_command(path: str, name: str, value: object) -> Command | None:
     raise KeyError(name)
 
 
-def writable_metrics(time_ms: int) -> list[bytes]:
-    """The writable metrics of a device as they stand in its birth."""
+WRITABLE = (QUALITY_STOP, REPAIR)
+FIRST_ALIAS = 20_000
+
+
+def alias_of(device: int, name: str) -> int:
+    """Alias of a writable metric of a node's ``device``-th device."""
+    return FIRST_ALIAS + len(WRITABLE) * device + WRITABLE.index(name)
+
+
+def writable_metrics(device: int, time_ms: int) -> list[bytes]:
+    """The writable metrics of a node's ``device``-th device as they stand in its birth."""
     kind = wire.DataType
     return [
         wire.metric_bytes(
-            name=name, time_ms=time_ms, datatype=datatype, value=wire.scalar(datatype, 0)
+            name=name,
+            alias=alias_of(device, name),
+            time_ms=time_ms,
+            datatype=datatype,
+            value=wire.scalar(datatype, 0),
         )
         for name, datatype in ((QUALITY_STOP, kind.DOUBLE), (REPAIR, kind.BOOLEAN))
     ]

@@ -31,7 +31,12 @@ from workshop_brain.twin.journal import BirthNumbers
 from workshop_brain.twin.record import NO_RECORD, Recorder
 from workshop_brain.twin.signals import NodeSignals, Signals
 from workshop_brain.twin.sim import PlantSim
-from workshop_brain.twin.sparkplug_commands import device_command, writable_metrics
+from workshop_brain.twin.sparkplug_commands import (
+    WRITABLE,
+    alias_of,
+    device_command,
+    writable_metrics,
+)
 from workshop_brain.units import NS_PER_MS
 
 STORE_S = 300.0
@@ -181,6 +186,9 @@ class EdgeNode:
         self._datatype = np.where(fractional, wire.DataType.DOUBLE, kinds).astype(np.uint8)
         self._static = self._birth_parts()
         self._paths = {sim.devices[d].id: sim.devices[d].path for d in node.devices}
+        self._writable = {
+            alias_of(k, name): name for k in range(len(node.devices)) for name in WRITABLE
+        }
         self._client: gmqtt.Client | None = None
         self._closing: asyncio.Future[None] | None = None
         self._lost = asyncio.Event()
@@ -375,7 +383,8 @@ class EdgeNode:
             if metric.value and self._born:
                 self._birth()
             return
-        name = metric.name or f"alias {metric.alias}"
+        written = metric.name or self._writable.get(metric.alias or -1, "")
+        name = written or f"alias {metric.alias}"
         where = name if device is None else f"{device}/{name}"
         path = self._paths.get(device or "")
         try:
@@ -383,7 +392,7 @@ class EdgeNode:
                 raise KeyError(name)
             if len(self._orders) >= MOST_ORDERS:
                 raise ValueError(f"{MOST_ORDERS} commands wait already")
-            command = device_command(path, metric.name, metric.value)
+            command = device_command(path, written, metric.value)
         except KeyError:
             self._refused += 1
             if where not in self._unknown and len(self._unknown) < MOST_ORDERS:
@@ -497,7 +506,7 @@ class EdgeNode:
             ]
             if has_curves(self._sim.devices[device]):
                 metrics.append(self._curve_birth(device, k, time_ms))
-            metrics += writable_metrics(time_ms)
+            metrics += writable_metrics(k, time_ms)
             payload = wire.payload_bytes(time_ms, metrics, self._next_seq())
             self._publish(self._topic("DBIRTH", device), payload)
         self._born = True
@@ -593,10 +602,13 @@ class EdgeNode:
         signal = np.concatenate([p.signal for p in parts])
         value = np.concatenate([p.value for p in parts])
         sample_ms = np.repeat([p.time_ms for p in parts], [len(p.signal) for p in parts])
+        place = np.searchsorted(self._node.bounds, signal, side="right") - 1
         if len(parts) > 1:
-            order = np.argsort(signal, kind="stable")
+            # Chronological in each payload (Sparkplug 3.0, 5.16).
+            order = np.lexsort((sample_ms, place))
             signal, value, sample_ms = signal[order], value[order], sample_ms[order]
-        cuts = np.searchsorted(signal, self._node.bounds)
+            place = place[order]
+        cuts = np.searchsorted(place, np.arange(len(self._node.devices) + 1))
         time_ms, now = self._now_ms(), time.monotonic()
         for part in parts:
             part.sent_at = now

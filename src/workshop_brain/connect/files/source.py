@@ -14,7 +14,8 @@ from workshop_brain.connect.files.read import Block, Known, blocks, look
 from workshop_brain.connect.files.settings import FilesSettings
 from workshop_brain.connect.files.state import FileBook, Taken
 from workshop_brain.connect.outbox import Outbox
-from workshop_brain.connect.rows import Faults
+from workshop_brain.connect.rejected import MOST_BYTES
+from workshop_brain.connect.rows import Faults, cause_of
 from workshop_brain.connect.stamps import LAST_NS
 from workshop_brain.errors import DecodeError
 from workshop_brain.model.event import Event, EventKind
@@ -127,7 +128,7 @@ class Watcher:
             await self._blocks(path, known, entry, faults)
         except (DecodeError, OSError) as error:
             entry.why = str(error)
-            self.outbox.rejected += 1
+            await self._keep("unreadable", path, entry.why)
             log.error(
                 "%s: %s: %s; it is left where it is and looked at again when it changes",
                 self.settings.id, path.name, error,
@@ -135,10 +136,13 @@ class Watcher:
         except Exception:
             # The edge of one file: whatever is wrong with it must not stop the others.
             entry.why = "broke its reader, see the log"
-            self.outbox.rejected += 1
+            await self._keep("broken", path, entry.why)
             log.exception("%s: %s broke its reader and is left out", self.settings.id, path.name)
         entry.is_done = True
         await asyncio.to_thread(self._settle, path.name, known, entry, faults)
+
+    async def _keep(self, cause: str, path: Path, why: str) -> None:
+        self.outbox.reject(cause, path.name, why, await asyncio.to_thread(_head, path))
 
     async def _blocks(self, path: Path, known: Known, entry: Taken, faults: Faults) -> None:
         latest_ns = LAST_NS if self.settings.replay else time.time_ns() + NS_PER_H
@@ -155,6 +159,8 @@ class Watcher:
     def _settle(self, name: str, known: Known, entry: Taken, faults: Faults) -> None:
         entry.rejected = faults.count
         for fault, count in faults.once_per_cause():
+            shown = f"{fault.row}\t{fault.column}\t{fault.value}".encode("utf-8", "replace")
+            self.outbox.kept.note(cause_of(fault), f"{name}:{fault.row}", str(fault), shown)
             log.warning(
                 "%s: %s:%s (%d such rows are left out)", self.settings.id, name, fault, count
             )
@@ -166,6 +172,15 @@ class Watcher:
             log.error("%s: what was taken cannot be noted: %s", self.settings.id, error)
         if not entry.why:
             log.info("%s: %s taken, %d samples", self.settings.id, name, entry.rows)
+
+
+def _head(path: Path) -> bytes:
+    """As much of a file as is kept of what cannot be read; b"" when it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES)
+    except OSError:
+        return b""
 
 
 def _next(found: Iterator[Block]) -> Block | None:

@@ -65,6 +65,7 @@ class MqttClient:
     wall_ns: Callable[[], int] = time.time_ns
     mapping: Mapping = field(init=False)
     reconnects: int = 0
+    _takeovers: link.Takeovers = field(default_factory=link.Takeovers)
     _arrivals: Arrivals = field(init=False)
     _client: Any = None
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,6 +92,7 @@ class MqttClient:
             self.outbox.declare,
             self.outbox.text,
             max_signals=given.max_signals,
+            keep=self.outbox.kept.note,
         )
         self._arrivals = Arrivals(self.spool_dir / "arrivals")
 
@@ -103,14 +105,20 @@ class MqttClient:
                 try:
                     await self._connect()
                     tries = 0
+                    self._takeovers.connected()
                     await self._lost.wait()
                     log.warning("%s: broker %s is lost", self.settings.id, self.settings.url)
+                    if self._takeovers.ended():
+                        log.error("%s: the broker ends every connection soon; is there another "
+                                  "client %r? give one of them another client_id",
+                                  self.settings.id, self._client_id)  # fmt: skip
                 except (OSError, TimeoutError, SourceError) as error:
                     level = logging.INFO if tries else logging.WARNING
                     log.log(level, "%s: %s: %s", self.settings.id, self.settings.url,
                             str(error) or type(error).__name__)  # fmt: skip
                 await self._down()
-                await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+                pause_s = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
+                await asyncio.sleep(max(pause_s, self._takeovers.pause_s()))
                 tries += 1
                 self.reconnects += 1
         finally:
@@ -196,6 +204,7 @@ class MqttClient:
             except Exception as error:  # noqa: BLE001 - the edge: other messages must be read
                 self.mapping.rejected += 1
                 says = f"is left out: {error!r}"
+                self.outbox.kept.note("broken", message.topic, says, message.payload)
                 self._say(Fault("broken", message.topic, says, ""), now_ns)
         self._arrivals.flush()
         samples = self.mapping.drain()

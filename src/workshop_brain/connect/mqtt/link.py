@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,6 +22,7 @@ logging.getLogger("gmqtt.mqtt.protocol").setLevel(logging.CRITICAL)
 
 NO_OWN_RECONNECT = -2
 _CONNECT_S = 5.0
+_SHORT_S, _SUSPICIOUS = 5.0, 3
 _EXPIRED, _NOT_YET, _WRONG_HOST, _WRONG_ADDRESS = 10, 9, 62, 64
 _ALERTS = (
     ("CERTIFICATE_REQUIRED", "the broker wants a client certificate; give cert_file and key_file"),
@@ -31,6 +34,30 @@ _ALERTS = (
     ("WRONG_VERSION", "this port does not speak TLS; use mqtt:// or the broker's TLS port"),
     ("RECORD_LAYER_FAILURE", "this port does not speak TLS; use mqtt:// or the broker's TLS port"),
 )
+
+
+@dataclass(slots=True)
+class Takeovers:
+    """Notices that a broker ends connection after connection: another client has our name.
+
+    MQTT 3.1.1 tells no reason when it lets a client go for another of the same name.
+    """
+
+    began: float = 0.0
+    short: int = 0
+
+    def connected(self) -> None:
+        """A connection is there."""
+        self.began = time.monotonic()
+
+    def ended(self) -> bool:
+        """It is over; whether it is time to say that somebody else uses our name."""
+        self.short = self.short + 1 if time.monotonic() - self.began < _SHORT_S else 0
+        return self.short == _SUSPICIOUS
+
+    def pause_s(self) -> float:
+        """How long to keep away, so that two clients do not fight at full speed."""
+        return min(5.0, 0.1 * 2.0**self.short) if self.short >= _SUSPICIOUS else 0.0
 
 
 class Given(Protocol):

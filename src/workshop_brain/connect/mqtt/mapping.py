@@ -31,6 +31,7 @@ _NOTHING = frozenset({"", "nan", "null", "none", "inf", "-inf", "infinity", "-in
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LEFT_OUT = -1
+_NUMERIC = frozenset({float, int, bool})
 
 Keys = tuple[str, ...]
 
@@ -68,6 +69,33 @@ class _Rule:
     payload_names: list[Keys]
     """Pointers to texts of the payload that the path names."""
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every value of a document is wanted, under a path that asks nothing of it."""
+        return self.values == [((), True)] and not self.payload_names
+
+
+@dataclass(slots=True)
+class _Shape:
+    """What the documents of one topic look like, for those that look like the last one.
+
+    Attributes
+    ----------
+    keys
+        The document's own, in their order.
+    local
+        Ids of the signals of all keys but the time's; empty when this shape is read leaf by leaf.
+    time_at
+        Position of the time's key, -1 for none.
+    known
+        How many signals the topic had when this was found out.
+    """
+
+    keys: Keys
+    local: list[int]
+    time_at: int
+    known: int
+
 
 @dataclass(slots=True)
 class _Route:
@@ -77,6 +105,7 @@ class _Route:
     topic: str
     levels: list[str]
     locals: dict[Any, int] = field(default_factory=dict)
+    shape: _Shape | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +120,8 @@ class Mapping:
         Gives the code of a text.
     max_signals
         New signals beyond this many are left out, counted and named once.
+    keep
+        Is told (cause, topic, what is wrong, payload) of each payload once per cause.
     """
 
     source: str
@@ -99,6 +130,7 @@ class Mapping:
     declare: Callable[[Sequence[SignalDef]], int]
     text: Callable[[str], int]
     max_signals: int = 20_000
+    keep: Callable[[str, str, str, bytes], None] = lambda cause, topic, says, payload: None
     rejected: int = 0
     signals: dict[str, int] = field(default_factory=dict)
     """Path to local id."""
@@ -114,6 +146,8 @@ class Mapping:
     _left: int = 0
     _has_arrival: bool = False
     _payload: bytes = b""
+    _noted: set[str] = field(default_factory=set)
+    """What is wrong with the present payload."""
     _gap: set[int] = field(default_factory=set)
     arrived_ns: int = 0
     """The last arrival time that was given to a value."""
@@ -127,12 +161,13 @@ class Mapping:
         A retained payload without a time of its own is of unknown age: its values are uncertain.
         What is malformed is counted and noted, never raised.
         """
+        self._payload = payload
+        self._noted.clear()
         route = self._routes.get(topic)
         if route is None:
             route = self._route(topic)
             if route is None:
                 return False
-        self._payload = payload
         self._has_arrival = False
         self._left = MOST_VALUES
         try:
@@ -219,6 +254,11 @@ class Mapping:
                 grade = _GOOD
         else:
             self._has_arrival, time_ns = True, arrival_ns
+        if (
+            rule.takes_all and type(document) is dict
+            and self._flat(route, document, time_ns, grade)
+        ):  # fmt: skip
+            return
         names = tuple(_name(_at(document, p)) for p in rule.payload_names)
         found = False
         for keys, is_all in rule.values:
@@ -234,6 +274,41 @@ class Mapping:
         if not found:
             wanted = ", ".join("/" + "/".join(keys) for keys, _ in rule.values)
             self._reject("no_value", route.topic, f"has nothing at {wanted}")
+
+    def _flat(self, route: _Route, document: dict[str, Any], time_ns: int, grade: int) -> bool:
+        """Read a document of plain numbers that looks like the last one of its topic, as columns;
+        False when it is none."""
+        keys, shape = tuple(document), route.shape
+        if shape is None or shape.keys != keys or shape.known != len(route.locals):
+            shape = route.shape = self._shape(route, keys)
+        if not shape.local:
+            return False
+        values = list(document.values())
+        if shape.time_at >= 0:
+            del values[shape.time_at]
+        n = len(values)
+        if n > self._left or not _NUMERIC.issuperset(map(type, values)):
+            return False
+        column = np.abs(np.array(values, np.float64))
+        if not column.max() < _EXACT:  # also what is not finite
+            return False
+        self._left -= n
+        self._signal += shape.local
+        self._time += [time_ns] * n
+        self._value += values
+        self._quality += [grade] * n
+        if self._has_arrival and time_ns > self.arrived_ns:
+            self.arrived_ns = time_ns
+        return True
+
+    def _shape(self, route: _Route, keys: Keys) -> _Shape:
+        time = route.rule.time
+        time_at = keys.index(time[0]) if len(time) == 1 and time[0] in keys else -1
+        wanted = [route.locals.get(((), (key,))) for at, key in enumerate(keys) if at != time_at]
+        local = [id for id in wanted if id is not None and id != _LEFT_OUT]
+        if len(local) < len(wanted) or not self._texts.isdisjoint(local):
+            local = []
+        return _Shape(keys, local, time_at, len(route.locals))
 
     def _leaf(
         self, route: _Route, names: Keys, keys: Keys, value: Any, time_ns: int, grade: int
@@ -389,6 +464,9 @@ class Mapping:
         if cause not in self._faults:
             excerpt = self._payload[:200].decode("utf-8", "replace")
             self._faults[cause] = Fault(cause, topic, says, excerpt)
+        if cause not in self._noted:
+            self._noted.add(cause)
+            self.keep(cause, topic, says, self._payload)
 
 
 # --- pure pieces ---

@@ -70,6 +70,8 @@ class Agent:
     """Local ids whose next sample has a hole before it."""
     _on_way: deque[tuple[int, int, int]] = field(default_factory=deque)
     """(outbox sequence, instance, next sequence) of documents that are not durable yet."""
+    _body: bytes = b""
+    """The document that is being read."""
     _is_up: bool = False
     _why: str = ""
     _unread: int = 0
@@ -96,6 +98,7 @@ class Agent:
                     await self._follow(client)
             except (*_TROUBLE, DecodeError) as error:
                 if isinstance(error, DecodeError):
+                    self._keep("document", self.settings.url, str(error), self._body)
                     self.reject("document", str(error))
                     self._unread = self._unread + 1 if self._unread_at == self._next else 1
                     self._unread_at = self._next
@@ -117,15 +120,18 @@ class Agent:
 
     async def _get(self, client: httpx.AsyncClient, what: str, **query: int) -> bytes:
         """A whole document; also an error's, which says more than its status."""
+        self._body = b""
         async with client.stream("GET", what, params=query) as answer:
             body = bytearray()
             async for chunk in answer.aiter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
+                    self._body = bytes(body)
                     raise DecodeError(f"/{what} is larger than {MOST_BYTES} bytes")
+        self._body = bytes(body)
         if answer.is_error and b"MTConnectError" not in body:
             raise DecodeError(f"/{what} is answered with HTTP status {answer.status_code}")
-        return bytes(body)
+        return self._body
 
     # -- following --
 
@@ -207,6 +213,7 @@ class Agent:
 
     async def _document(self, body: bytes) -> bool:
         """Take a document of the stream; False when it is another instance's."""
+        self._body = body
         found = await asyncio.to_thread(read_streams, body)
         head = found.header
         if head.instance != self._instance:
@@ -245,6 +252,7 @@ class Agent:
 
     def _take(self, found: Observations) -> None:
         for id, why in found.faults:
+            self._keep("observation", id, why, why.encode())
             self.reject(id, why)
         rows = [
             (local, stamp, *self._value(local, id, text))
@@ -277,7 +285,9 @@ class Agent:
         except ValueError:
             value = float("nan")
         if not np.isfinite(value):
-            self.reject(id, f"{text[:60]!r} is not a finite number")
+            why = f"{text[:60]!r} is not a finite number"
+            self._keep("no_number", id, why, text.encode())
+            self.reject(id, why)
             return float("nan"), int(Quality.BAD)
         return value, 0
 
@@ -297,6 +307,9 @@ class Agent:
             self.reject("position", f"{self.position} cannot be written: {error}")
 
     # -- telling --
+
+    def _keep(self, cause: str, where: str, why: str, payload: bytes) -> None:
+        self.outbox.kept.note(cause, where, why, payload)
 
     def reject(self, what: str, why: str) -> None:
         """Count what could not be taken; of each cause one in ten seconds is logged."""

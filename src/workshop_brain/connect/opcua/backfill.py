@@ -8,6 +8,7 @@ and what is missing keeps its mark.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -136,10 +137,13 @@ class Backfill:
     ----------
     hand_over
         Called with what was found and the holes it was looked for.
+    keeping
+        ``(cause, response)``: counts and keeps a response that its block cannot decode.
     """
 
     session: Session
     hand_over: Callable[[Holes, Filled], None]
+    keeping: Callable[[str, bytes], AbstractContextManager[None]]
     _waiting: list[Holes] = field(default_factory=list)
     _readable: dict[str, bool] = field(default_factory=dict)
 
@@ -283,7 +287,9 @@ class Backfill:
             ua.HistoryReadValueId(NodeId=columns.items[h].node_id, ContinuationPoint=more or None)
             for h, more in zip(handles, points.values(), strict=True)
         ]
-        return decode.history(await self.session.send(request, _TIMEOUT_S), handles)
+        body = await self.session.send(request, _TIMEOUT_S)
+        with self.keeping("history_response", body):
+            return decode.history(body, handles)
 
 
 _NONE = Notifications(

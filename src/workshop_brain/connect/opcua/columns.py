@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from workshop_brain.connect import packml
 from workshop_brain.connect.opcua.browse import Item
 from workshop_brain.connect.opcua.decode import Notifications
+from workshop_brain.connect.rows import MOST_TEXT
 from workshop_brain.connect.tags import STATE_CURRENT
 from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 
@@ -85,6 +86,8 @@ class Columns:
     last_ns, since_ns : int64, time of the last sample; where the open hole begins; 0: not known
     exact
         Client handle to the local id of its companion text signal.
+    too_long
+        (client handle, text) of texts that were not taken; whoever counts them empties it.
     """
 
     items: list[Item]
@@ -96,6 +99,7 @@ class Columns:
     since_ns: NDArray[np.int64]
     registry: Registry
     exact: dict[int, int] = field(default_factory=dict)
+    too_long: list[tuple[int, str]] = field(default_factory=list)
 
     @classmethod
     def of(cls, items: list[Item], registry: Registry, last_ns: int = 0) -> "Columns":
@@ -175,7 +179,7 @@ class Columns:
     def _values(
         self, message: Notifications, handle: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-        value = message.value
+        value = np.where(np.isinf(message.value), np.nan, message.value)
         quality = _GRADE[message.status >> np.uint32(30)]
         state = self.is_state[handle]
         if state.any():
@@ -221,6 +225,9 @@ class Columns:
             words = written.get(row)
             if words is None and not math.isnan(value[row]):
                 words = format(value[row], ".17g")
+            if words is not None and len(words) > MOST_TEXT:
+                self.too_long.append((int(handle[row]), words))
+                words = None
             value[row] = float("nan") if words is None else self.registry.text(words)
         return value
 

@@ -12,8 +12,8 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from workshop_brain.connect.opcua.columns import Columns, Holes
 from workshop_brain.connect.opcua.decode import Notifications
 from workshop_brain.connect.opcua.session import Remembered, Session
 from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.rows import MOST_TEXT
 from workshop_brain.connect.settings import OpcUaSettings
 from workshop_brain.errors import DecodeError, SourceError
 from workshop_brain.model.event import Event, EventKind
@@ -122,7 +123,7 @@ class Pump:
             overrides=given.override,
         )
         self._session = Session(self.settings, self.password, self.pki_dir)
-        self._backfill = Backfill(self._session, self._filled)
+        self._backfill = Backfill(self._session, self._filled, self._keeping)
         left = session.load(self.state_file)
         self._left = left if left is not None and left.url == self.settings.url else None
         if self._left is not None:
@@ -380,7 +381,8 @@ class Pump:
                 continue
             self._heard = time.monotonic()
             try:
-                message = decode.decode(body)
+                with self._keeping("publish_response", body):
+                    message = decode.decode(body)
             except DecodeError as error:
                 # It would come again and again: start anew, with a marked gap.
                 raise SubscriptionGoneError(str(error)) from error
@@ -496,7 +498,9 @@ class Pump:
         request = ua.RepublishRequest()
         request.Parameters.SubscriptionId = subscription.id
         request.Parameters.RetransmitSequenceNumber = number
-        message = decode.decode(await self._session.send(request))
+        body = await self._session.send(request)
+        with self._keeping("republish_response", body):
+            message = decode.decode(body)
         return replace(message, subscription=subscription.id)
 
     async def _republish(
@@ -540,7 +544,18 @@ class Pump:
                 for h in part
             ]
             body = await self._session.send(request)
-            self._hand_over(decode.values(body, part, self.wall_ns()))
+            with self._keeping("read_response", body):
+                message = decode.values(body, part, self.wall_ns())
+            self._hand_over(message)
+
+    @contextmanager
+    def _keeping(self, cause: str, body: bytes) -> Iterator[None]:
+        """Count and keep a response that cannot be decoded."""
+        try:
+            yield
+        except DecodeError as error:
+            self.outbox.reject(cause, self.settings.url, str(error), body)
+            raise
 
     # --- rows to samples ---
 
@@ -557,6 +572,11 @@ class Pump:
             taken = self._columns.take(message)
         except IndexError as error:
             raise DecodeError(f"{self.settings.id}: {error}") from error
+        for handle, text in self._columns.too_long:
+            why = f"a text of {len(text)} characters; at most {MOST_TEXT} are taken"
+            place = self._columns.items[handle].signal.path
+            self.outbox.reject("long_text", place, why, text.encode())
+        self._columns.too_long.clear()
         if not len(taken.samples):
             return 0
         if len(taken.overflowed):

@@ -1,8 +1,9 @@
 """The MQTT side of the Sparkplug host: connection, STATE, subscriptions, reconnect.
 
 The host says that it is online by a retained birth on ``spBv1.0/STATE/<host>`` with the same
-timestamp as its will, and goes offline by publishing the death itself on a clean stop or by the
-will when it is killed (Sparkplug 3.0, 5.13).
+timestamp as its will, and goes offline by publishing the death itself, with the time of its going,
+on a clean stop or by the will when it is killed (Sparkplug 3.0, 5.13). The assertions of the
+specification and their tests stand in docs/reference/sparkplug-assertions.md.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ _OWN_KEEPALIVE_S = 1
 """How often the line is probed: two silent seconds and it is given up."""
 _LOOK_S = 0.1
 """How often edge nodes that have fallen silent are looked for."""
+_LAST_MS = 1 << 53
+"""Beyond this a time in a STATE message is not believed."""
 _BACKOFF_S = (0.1, 0.25, 0.5, 0.5, 1.0)
 
 
@@ -47,6 +50,7 @@ class SparkplugClient:
     wall_ns: Callable[[], int] = time.time_ns
     host: Host = field(init=False)
     reconnects: int = 0
+    _takeovers: link.Takeovers = field(default_factory=link.Takeovers)
     _client: Any = None
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
     _stamp: int = 0
@@ -70,15 +74,21 @@ class SparkplugClient:
                 try:
                     await self._connect()
                     tries = 0
+                    self._takeovers.connected()
                     await self._listen()
                     log.warning("%s: broker %s is lost", self.settings.id, self.settings.url)
+                    if self._takeovers.ended():
+                        log.error("%s: the broker ends every connection soon; is there another "
+                                  "client %r? give one of them another host_id or id",
+                                  self.settings.id, self._name)  # fmt: skip
                 except (OSError, TimeoutError, SourceError) as error:
                     level = logging.INFO if tries else logging.WARNING
                     log.log(level, "%s: %s: %s", self.settings.id, self.settings.url,
                             str(error) or type(error).__name__)  # fmt: skip
                 self._down()
                 await self._drop()
-                await asyncio.sleep(_BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)])
+                pause_s = _BACKOFF_S[min(tries, len(_BACKOFF_S) - 1)]
+                await asyncio.sleep(max(pause_s, self._takeovers.pause_s()))
                 tries += 1
                 self.reconnects += 1
         finally:
@@ -91,15 +101,17 @@ class SparkplugClient:
             return
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(1.0):
-                client.publish(self._state_topic, self._state(False), qos=1, retain=True)
+                stamp = max(self.wall_ns() // 1_000_000, self._stamp)
+                client.publish(self._state_topic, _state(False, stamp), qos=1, retain=True)
                 await client._persistent_storage.wait_empty()
                 await client.disconnect()
 
     async def _connect(self) -> None:
         self._stamp = max(self.wall_ns() // 1_000_000, self._stamp + 1)
-        will = gmqtt.Message(self._state_topic, self._state(False), qos=1, retain=True)
+        death = _state(False, self._stamp)
+        will = gmqtt.Message(self._state_topic, death, qos=1, retain=True)
         client = gmqtt.Client(
-            f"{self.settings.host_id}-{self.settings.id}",
+            self._name,
             clean_session=True,
             will_message=will,
             logger=link.QUIET,
@@ -116,7 +128,7 @@ class SparkplugClient:
         client.subscribe(self._state_topic, qos=1)
         for group in self.settings.groups:
             client.subscribe(f"{NAMESPACE}/{group}/#", qos=1)
-        client.publish(self._state_topic, self._state(True), qos=1, retain=True)
+        self._say_online(client)
         self._is_up = True
         self.host.connected(self.wall_ns())
         self._liveness(EventKind.SOURCE_UP)
@@ -132,11 +144,18 @@ class SparkplugClient:
             self.outbox.rejected = self.host.rejected
 
     @property
+    def _name(self) -> str:
+        """The client's name at the broker: a second host of the same id ends the first one's
+        connection."""
+        return f"{self.settings.host_id}-{self.settings.id}"
+
+    @property
     def _state_topic(self) -> str:
         return f"{NAMESPACE}/STATE/{self.settings.host_id}"
 
-    def _state(self, online: bool) -> bytes:
-        return orjson.dumps({"online": online, "timestamp": self._stamp})
+    def _say_online(self, client: Any) -> None:
+        """The host's birth, with the time of its will."""
+        client.publish(self._state_topic, _state(True, self._stamp), qos=1, retain=True)
 
     def _message(self, client: Any, topic: str, payload: bytes, qos: int, properties: Any) -> int:
         if client is not self._client:
@@ -149,11 +168,15 @@ class SparkplugClient:
             try:
                 self.host.message(topic, payload, now_ns)
             except Exception as error:  # noqa: BLE001 - the edge: other messages must be read
-                self.host.reject(topic, error, now_ns)
+                self.host.reject(topic, error, now_ns, payload)
         return 0
 
     def _own_state(self, payload: bytes) -> None:
-        """Somebody (an old will) says that we are offline: say again that we are not (5.13)."""
+        """Somebody (an old will) says that we are offline: say again that we are not (5.13).
+
+        A death of a later time than ours would hide our birth from edge nodes: connect again with
+        a will of a later time still.
+        """
         try:
             state = orjson.loads(payload)
             claims_death = not state["online"]
@@ -161,8 +184,10 @@ class SparkplugClient:
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             return
         if claims_death and self._client is not None:
-            self._stamp = max(self._stamp, stamp)
-            self._client.publish(self._state_topic, self._state(True), qos=1, retain=True)
+            self._say_online(self._client)
+            if stamp > self._stamp:
+                self._stamp = min(stamp, _LAST_MS)
+                self._lost.set()
 
     def _disconnected(self, client: Any, packet: Any, error: Any = None) -> None:
         if client is self._client:
@@ -187,3 +212,7 @@ class SparkplugClient:
         """Close the socket without a DISCONNECT: the will may speak for us."""
         client, self._client = self._client, None
         await link.drop(client)
+
+
+def _state(online: bool, stamp_ms: int) -> bytes:
+    return orjson.dumps({"online": online, "timestamp": stamp_ms})

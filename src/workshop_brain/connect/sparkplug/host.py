@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from workshop_brain.connect import packml, tags
 from workshop_brain.connect.choice import Choice
 from workshop_brain.connect.outbox import Outbox
+from workshop_brain.connect.rows import MOST_NAME, MOST_TEXT
 from workshop_brain.connect.sparkplug import wire
-from workshop_brain.connect.sparkplug.pace import Pace
+from workshop_brain.connect.sparkplug.node import LEFT_OUT, NO_SIGNAL, EdgeNode, Row
 from workshop_brain.connect.sparkplug.wire import AliasTable, Data, DataType, Metric
 from workshop_brain.errors import DecodeError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
-from workshop_brain.units import NS_PER_MS, NS_PER_S
+from workshop_brain.units import NS_PER_H, NS_PER_MS, NS_PER_S
 
 log = logging.getLogger(__name__)
 
@@ -31,69 +32,9 @@ REBIRTH_EVERY_NS = 2 * NS_PER_S
 _HELD_UP_NS = NS_PER_S // 2
 _LOG_EVERY_NS = 10 * NS_PER_S
 _CURVES_KNOWN = 8192
+_TWINS_BREAKS, _TWINS_NS = 5, 30 * NS_PER_S
+"""So many breaks of its sequence in so short a time: two edge nodes use one id."""
 _INTEGER_TYPES = frozenset(DataType(n) for n in range(1, 9))
-
-
-@dataclass(slots=True)
-class _Row:
-    """One metric of an edge node."""
-
-    local: int
-    signal: SignalDef
-    datatype: int
-    device: str
-
-
-@dataclass(slots=True, eq=False)
-class EdgeNode:
-    """What is known of one edge node.
-
-    Attributes
-    ----------
-    seq
-        Sequence number of the last message, -1 before the first birth.
-    answers
-        Whether a birth has ever followed a request for one.
-    probed_ns
-        When its silence was last answered by a request for its births.
-    """
-
-    group: str
-    id: str
-    is_born: bool = False
-    is_dead: bool = False
-    is_silent: bool = False
-    is_asked: bool = False
-    answers: bool = False
-    probed_ns: int = 0
-    pace: Pace = field(default_factory=Pace)
-    bd_seq: int = -1
-    seq: int = -1
-    last_ns: int = 0
-    rebirth_asked_ns: int = -(1 << 62)
-    table: AliasTable = field(default_factory=AliasTable)
-    rows: list[_Row] = field(default_factory=list)
-    by_alias: dict[int, int] = field(default_factory=dict)
-    by_name: dict[tuple[str, str], int] = field(default_factory=dict)
-    curves: dict[int, tuple[str, str]] = field(default_factory=dict)
-    """Alias to (station path, program) of DataSet metrics."""
-    alive: set[str] = field(default_factory=set)
-    leaves_out: bool = False
-    """Whether the plant file leaves some of its metrics out."""
-
-    @property
-    def name(self) -> str:
-        """``group/node``."""
-        return f"{self.group}/{self.id}"
-
-    def lines(self) -> list[str]:
-        """Lines (work centers) that its signals speak of."""
-        known = (row.signal.path for row in self.rows if row.signal is not _NO_SIGNAL)
-        return sorted({path.split("/")[3] for path in known})
-
-    def locals(self) -> list[int]:
-        """Local ids of its signals; tables and what is left out have none."""
-        return [row.local for row in self.rows if row.signal is not _NO_SIGNAL]
 
 
 @dataclass(slots=True, eq=False)
@@ -125,8 +66,9 @@ class Host:
     _any_gap: bool = False
     _curves_seen: OrderedDict[tuple[str, str, int, int], None] = field(default_factory=OrderedDict)
     _watched_ns: int = 0
-    _logged_ns: int = -(1 << 62)
-    _unlogged: int = 0
+    _now_ns: int = 0
+    _logged: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Cause to when it was last logged and how often it occurred since."""
 
     def message(self, topic: str, payload: bytes, now_ns: int) -> None:
         """Take one message; what is malformed is counted and logged, never raised."""
@@ -138,9 +80,11 @@ class Host:
         node = self.nodes.get((group, node_id))
         if node is None:
             node = self.nodes[group, node_id] = EdgeNode(group, node_id)
+        self._now_ns = now_ns
         try:
             if kind in _SPOKEN:
                 self._heard(node, kind, now_ns)
+                payload = wire.inflated(payload)
             if kind in ("DDATA", "NDATA"):
                 self._data(node, device, payload, now_ns)
             elif kind == "NBIRTH":
@@ -152,25 +96,34 @@ class Host:
             elif kind == "DDEATH":
                 self._device_death(node, device, payload, now_ns)
         except DecodeError as error:
-            self.reject(topic, error, now_ns)
+            self.reject(topic, error, now_ns, payload)
             if kind != "NDEATH":
                 self._rebirth(node, "unreadable message", now_ns)
 
-    def reject(self, topic: str, error: Exception, now_ns: int) -> None:
-        """Count a message that could not be taken; one in ten seconds is logged."""
-        self.rejected += 1
-        if 0 <= now_ns - self._logged_ns < _LOG_EVERY_NS:
-            self._unlogged += 1
-            return
-        more = f" ({self._unlogged} more since the last such line)" if self._unlogged else ""
-        self._logged_ns, self._unlogged = now_ns, 0
+    def reject(self, topic: str, error: Exception, now_ns: int, payload: bytes) -> None:
+        """Count, keep and name a message that could not be taken."""
+        self._now_ns = now_ns
         if isinstance(error, DecodeError):
-            log.warning("%s: %s: %s%s", self.source, topic, error, more)
+            self._keep("unreadable", topic, str(error), payload)
         else:
-            log.error(
-                "%s: %s: message is left out: %r%s", self.source, topic, error, more,
-                exc_info=error,
-            )  # fmt: skip
+            self._keep("broken", topic, f"message is left out: {error!r}", payload, error)
+
+    def _keep(
+        self, cause: str, where: str, why: str, payload: bytes, error: Exception | None = None
+    ) -> None:
+        """Count and keep what could not be taken; of each cause one in ten seconds is logged."""
+        self.rejected += 1
+        self.outbox.kept.note(cause, where, why, payload)
+        since_ns, more = self._logged.get(cause, (-(1 << 62), 0))
+        if 0 <= self._now_ns - since_ns < _LOG_EVERY_NS:
+            self._logged[cause] = since_ns, more + 1
+            return
+        self._logged[cause] = self._now_ns, 0
+        level = logging.WARNING if error is None else logging.ERROR
+        also = f" ({more} more since the last such line)" if more else ""
+        log.log(
+            level, "%s: %s: %s: %s%s", self.source, cause, where[:300], why, also, exc_info=error
+        )
 
     def connected(self, now_ns: int) -> None:
         """The broker is there: from now on silence counts."""
@@ -238,7 +191,8 @@ class Host:
         bd_seq = [m.value for m in birth.metrics if m.name == "bdSeq"]
         node.bd_seq = int(bd_seq[0]) if bd_seq and isinstance(bd_seq[0], int) else -1
         node.rows, node.by_alias, node.by_name = [], {}, {}
-        node.curves, node.alive, node.leaves_out = {}, set(), False
+        node.curves, node.alive = {}, set()
+        node.leaves_out = node.has_states = False
         node.table = AliasTable()
         node.seq = birth.seq if birth.seq >= 0 else 0
         node.is_born = True
@@ -262,9 +216,9 @@ class Host:
         placed: list[tuple[Metric, SignalDef]] = []
         for metric in known:
             signal = self._signal(node, device, metric)
-            if signal is _NO_SIGNAL:
+            if signal is NO_SIGNAL:
                 self._leave_out(node, device, metric)
-            if signal is None or signal is _NO_SIGNAL:
+            if signal is None or signal is NO_SIGNAL:
                 continue
             placed.append((metric, signal))
             if signal.path not in self._declared:
@@ -285,8 +239,8 @@ class Host:
                 if place := self._curve_place(node, device, metric):
                     node.curves[metric.alias] = place
                 node.by_alias[metric.alias] = len(node.rows)
-                node.rows.append(_Row(0, _NO_SIGNAL, metric.datatype, device))
-        node.table = _table(node)
+                node.rows.append(Row(0, NO_SIGNAL, metric.datatype, device))
+        node.table = node.columns()
         self._birth_samples(node, birth, placed, now_ns)
 
     def _birth_samples(
@@ -312,12 +266,25 @@ class Host:
     def _birth_value(self, metric: Metric, signal: SignalDef) -> float:
         value = metric.value
         if signal.kind is SignalKind.TEXT:
-            return float("nan") if value is None else float(self.outbox.text(str(value)))
-        return float(value) if isinstance(value, (int, float)) else float("nan")
+            return float("nan") if value is None else self._text_code(signal, str(value))
+        number = float(value) if isinstance(value, (int, float)) else float("nan")
+        return number if np.isfinite(number) else float("nan")
+
+    def _text_code(self, signal: SignalDef, text: str) -> float:
+        """Code of a text; NaN, counted, for one that is longer than a signal's may be."""
+        if len(text) <= MOST_TEXT:
+            return float(self.outbox.text(text))
+        why = f"a text of {len(text)} characters; at most {MOST_TEXT} are taken"
+        self._keep("long_text", signal.address, why, text.encode())
+        return float("nan")
 
     def _signal(self, node: EdgeNode, device: str, metric: Metric) -> SignalDef | None:
-        """The signal of a metric; None when its name cannot be one, _NO_SIGNAL when left out."""
+        """The signal of a metric; None when its name cannot be one, NO_SIGNAL when left out."""
         given = metric.properties
+        if len(metric.name) > MOST_NAME:
+            why = f"a metric name of {len(metric.name)} characters; at most {MOST_NAME} are taken"
+            self._keep("long_name", f"{node.name}/{device}", why, metric.name.encode())
+            return None
         path = self._path(node, device, metric)
         name = path.rsplit("/", 1)[1]
         kind_name = str(given.get("kind", "")).upper()
@@ -337,7 +304,7 @@ class Host:
             signal = SignalDef(
                 path=path,
                 kind=kind,
-                unit=str(given.get("engUnit") or ""),
+                unit=str(given.get("engUnit") or "")[:40],
                 low=low,
                 high=high,
                 source=self.source,
@@ -351,7 +318,7 @@ class Host:
     def _shaped(self, signal: SignalDef, browse: str) -> SignalDef:
         if self.choice is None:
             return signal
-        return self.choice.shaped(signal, browse) or _NO_SIGNAL
+        return self.choice.shaped(signal, browse) or NO_SIGNAL
 
     def _path(self, node: EdgeNode, device: str, metric: Metric) -> str:
         parts = [p for p in str(metric.properties.get("path") or "").split("/") if p]
@@ -364,19 +331,20 @@ class Host:
     def _curve_place(self, node: EdgeNode, device: str, metric: Metric) -> tuple[str, str] | None:
         own = SignalDef(path=self._path(node, device, metric), kind=SignalKind.GAUGE)
         signal = self._shaped(own, _browse(node, device, metric))
-        if signal is _NO_SIGNAL:
+        if signal is NO_SIGNAL:
             return None
         return signal.unit_path, str(metric.properties.get("program") or "")
 
     def _place(self, node: EdgeNode, device: str, metric: Metric, signal: SignalDef) -> None:
-        self._put(node, metric, _Row(self._declared[signal.path], signal, metric.datatype, device))
+        node.has_states |= signal.name == tags.STATE_CURRENT
+        self._put(node, metric, Row(self._declared[signal.path], signal, metric.datatype, device))
 
     def _leave_out(self, node: EdgeNode, device: str, metric: Metric) -> None:
         """Its alias stays known, so that its values are dropped and ask for no rebirth."""
         node.leaves_out = True
-        self._put(node, metric, _Row(_LEFT_OUT, _NO_SIGNAL, metric.datatype, device))
+        self._put(node, metric, Row(LEFT_OUT, NO_SIGNAL, metric.datatype, device))
 
-    def _put(self, node: EdgeNode, metric: Metric, row: _Row) -> None:
+    def _put(self, node: EdgeNode, metric: Metric, row: Row) -> None:
         if 0 <= metric.alias < wire.MOST_ALIASES:
             node.by_alias[metric.alias] = len(node.rows)
         node.by_name[row.device, metric.name] = len(node.rows)
@@ -422,13 +390,14 @@ class Host:
     ) -> Samples:
         extra: list[tuple[int, int, float, int]] = []
         for kind, row, at, size, alias, _, flags, number in data.special.tolist():
-            if row >= 0 and samples.signal[row] == _LEFT_OUT:
+            if row >= 0 and samples.signal[row] == LEFT_OUT:
                 continue
             if kind == wire.TEXT:
                 text = payload[at : at + size].decode("utf-8", "replace")
+                signal = self.outbox.signals[int(samples.signal[row])]
                 if self._is_text[samples.signal[row]]:
-                    samples.value[row] = self.outbox.text(text)
-                else:
+                    samples.value[row] = self._text_code(signal, text)
+                if np.isnan(samples.value[row]):
                     samples.quality[row] |= np.uint8(Quality.BAD)
             elif kind == wire.EXACT:
                 digits = number + (1 << 64) if flags and number < 0 else number
@@ -438,11 +407,12 @@ class Host:
             elif kind == wire.TABLE:
                 self._curve(node, wire.read_metric(payload, at, at + size), data.time_ms)
             elif kind == wire.NAMED:
-                named = self._named(node, device, wire.read_metric(payload, at, at + size), data)
+                named = self._named(node, device, payload, (at, at + size), data)
                 if named is not None:
                     extra.append(named)
             else:
-                self.rejected += 1
+                place = f"{node.name}/{device}: alias {alias}"
+                self._keep("no_signal_type", place, "bytes, a file or a template", payload)
         if not extra:
             return samples
         columns = list(zip(*extra, strict=True))
@@ -469,17 +439,19 @@ class Host:
         return self._declared[path], time_ns, float(code), quality
 
     def _named(
-        self, node: EdgeNode, device: str, metric: Metric, data: Data
+        self, node: EdgeNode, device: str, payload: bytes, span: tuple[int, int], data: Data
     ) -> tuple[int, int, float, int] | None:
         """A metric that came by name instead of alias."""
+        metric = wire.read_metric(payload, *span)
         at = node.by_name.get((device, metric.name))
         if at is None:
             if metric.datatype == DataType.DATASET or metric.table is not None:
                 return None
-            self.rejected += 1
+            self._keep("unknown_name", f"{node.name}/{device}: {metric.name[:80]!r}",
+                       "no birth named this metric", payload)  # fmt: skip
             return None
         row = node.rows[at]
-        if row.local == _LEFT_OUT:
+        if row.local == LEFT_OUT:
             return None
         if not metric.datatype:
             metric.datatype = row.datatype
@@ -519,16 +491,20 @@ class Host:
 
     def _hand_over(self, node: EdgeNode, samples: Samples, now_ns: int) -> None:
         signal = samples.signal
-        state = self._is_state[signal]
-        if state.any():
+        if node.has_states and (state := self._is_state[signal]).any():
             samples.value[state], listed = packml.unit_states(samples.value[state])
             samples.quality[state] |= np.where(listed, 0, int(Quality.BAD)).astype(np.uint8)
-        live = (samples.quality & np.uint8(Quality.HISTORICAL)) == 0
+        live: slice | NDArray[np.intp] = slice(None)
+        if samples.quality.any():
+            live = np.flatnonzero((samples.quality & np.uint8(Quality.HISTORICAL)) == 0)
         if self._any_gap:
             self._apply_gap(samples, live)
-        if live.any():
+        if len(signal[live]):
             self._last_value[signal[live]] = samples.value[live]
-        node.last_ns = max(node.last_ns, int(samples.time_ns.max()))
+            newest = int(samples.time_ns[live].max())
+            # A clock that was put back, or one stamp far ahead, does not keep the later time.
+            put_back = newest < node.last_ns - NS_PER_H
+            node.last_ns = newest if put_back else max(node.last_ns, newest)
         self.outbox.add(samples, now_ns)
 
     # --- sequence, gaps, rebirth ---
@@ -541,6 +517,7 @@ class Host:
         if seq != expected:
             lost = (seq - expected) % 256
             self.gaps += 1
+            self._count_break(node, now_ns)
             self._mark_gap(node.locals())
             payload = {
                 "reason": "sequence gap", "expected": expected, "got": seq, "count": lost,
@@ -553,13 +530,25 @@ class Host:
             self._rebirth(node, f"sequence {seq} where {expected} was due", now_ns)
         node.seq = seq
 
+    def _count_break(self, node: EdgeNode, now_ns: int) -> None:
+        if not 0 <= now_ns - node.breaks_since_ns < _TWINS_NS:
+            node.breaks, node.breaks_since_ns = 0, now_ns
+        node.breaks += 1
+        if node.breaks == _TWINS_BREAKS:
+            log.error(
+                "%s: the sequence of edge node %s broke %d times in %.0f s; do two edge nodes use "
+                "this id, or is the line bad?", self.source, node.name, node.breaks,
+                (now_ns - node.breaks_since_ns) / NS_PER_S,
+            )  # fmt: skip
+
     def _mark_gap(self, local: list[int]) -> None:
         if local:
             self._gap[local] = True
             self._any_gap = True
 
-    def _apply_gap(self, samples: Samples, live: NDArray[np.bool_]) -> None:
-        rows = np.flatnonzero(live & self._gap[samples.signal])
+    def _apply_gap(self, samples: Samples, live: slice | NDArray[np.intp]) -> None:
+        rows = np.arange(len(samples))[live]
+        rows = rows[self._gap[samples.signal[rows]]]
         if not len(rows):
             return
         ids, first = np.unique(samples.signal[rows], return_index=True)
@@ -588,23 +577,30 @@ class Host:
         node.is_born = node.is_silent = False
         node.is_dead = True
         node.seq = -1
-        self._stale(node, node.rows, now_ns)
+        self._stale(node, node.rows, now_ns, now_ns)
         self._event(node, EventKind.DEATH, "", -1, now_ns)
 
     def _device_death(self, node: EdgeNode, device: str, payload: bytes, now_ns: int) -> None:
         death = wire.read_payload(payload)
         self._sequence(node, death.seq, now_ns)
         node.alive.discard(device)
-        self._stale(node, [row for row in node.rows if row.device == device], now_ns)
+        rows = [row for row in node.rows if row.device == device]
+        self._stale(node, rows, _instant_ns(death.time_ms, now_ns), now_ns)
         self._event(node, EventKind.DEATH, device, death.time_ms, now_ns)
 
-    def _stale(self, node: EdgeNode, rows: list[_Row], now_ns: int) -> None:
-        """One sample per signal: the last value with bad quality, right after the last seen."""
-        local = np.array([r.local for r in rows if r.signal is not _NO_SIGNAL], np.uint32)
+    def _stale(self, node: EdgeNode, rows: list[Row], at_ns: int, now_ns: int) -> None:
+        """One sample per signal: the last value with bad quality, behind the last that was seen.
+
+        at_ns
+            When the death was; one before the last sample, or an hour behind it and more, is of
+            another clock than the node's.
+        """
+        local = np.array([r.local for r in rows if r.signal is not NO_SIGNAL], np.uint32)
         if not len(local):
             return
         n = len(local)
-        at = (node.last_ns or now_ns) + NS_PER_MS
+        behind = (node.last_ns or now_ns) + NS_PER_MS
+        at = at_ns if behind <= at_ns < behind + NS_PER_H else behind
         node.last_ns = at
         quality = np.full(n, int(Quality.BAD), np.uint8)
         value = self._last_value[local]
@@ -635,8 +631,6 @@ def _instant_ns(time_ms: int, otherwise: int) -> int:
 
 
 _SPOKEN = frozenset({"DDATA", "NDATA", "NBIRTH", "DBIRTH", "DDEATH"})
-_NO_SIGNAL = SignalDef(path="_/_/_/_/_/_/_", kind=SignalKind.GAUGE)
-_LEFT_OUT = 0xFFFFFFFF
 
 
 def _browse(node: EdgeNode, device: str, metric: Metric) -> str:
@@ -644,7 +638,7 @@ def _browse(node: EdgeNode, device: str, metric: Metric) -> str:
 
 
 def _without_left_out(samples: Samples) -> Samples:
-    kept = samples.signal != np.uint32(_LEFT_OUT)
+    kept = samples.signal != np.uint32(LEFT_OUT)
     if kept.all():
         return samples
     return Samples(
@@ -661,17 +655,3 @@ def _is_signal(metric: Metric) -> bool:
 def _float(given: dict[str, wire.Scalar], key: str) -> float:
     value = given.get(key)
     return float(value) if isinstance(value, (int, float)) else 0.0
-
-
-def _table(node: EdgeNode) -> AliasTable:
-    if not node.by_alias:
-        return AliasTable()
-    aliases = np.fromiter(node.by_alias.keys(), np.int64)
-    row_of_alias = np.full(int(aliases.max()) + 1, wire.NO_ROW, np.int32)
-    row_of_alias[aliases] = np.fromiter(node.by_alias.values(), np.int32)
-    bits = [wire.SIGNED_BITS.get(r.datatype, 0) for r in node.rows]  # type: ignore[call-overload]
-    return AliasTable(
-        row_of_alias,
-        np.array([r.local for r in node.rows], np.uint32),
-        np.array(bits, np.uint8),
-    )

@@ -5,6 +5,7 @@ and the rare types through a small reader. Both check every length against the e
 """
 
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -223,11 +224,15 @@ def scan(
             value[n] = np.nan
             if flags & 2 or kind == 0:
                 q |= _BAD_QUALITY
-            elif kind == 13:
-                bits[n] = raw
-            elif kind == 12:
-                single_bits[0] = raw
-                value[n] = single[0]
+            elif kind == 13 or kind == 12:
+                if kind == 13:
+                    bits[n] = raw
+                else:
+                    single_bits[0] = raw
+                    value[n] = single[0]
+                if value[n] - value[n] != 0.0:  # NaN and infinity are no values
+                    value[n] = np.nan
+                    q |= _BAD_QUALITY
             elif kind == 14:
                 value[n] = 1.0 if raw else 0.0
             elif kind == 15:
@@ -296,6 +301,8 @@ class Data:
 
 
 MOST_ALIASES = 1 << 22
+MOST_INFLATED = 16 * 1024 * 1024
+_COMPRESSED = b"SPBV1.0_COMPRESSED"
 
 
 def warm() -> None:
@@ -358,6 +365,30 @@ class Payload:
     time_ms: int = -1
     seq: int = -1
     metrics: list[Metric] = field(default_factory=list)
+
+
+def inflated(payload: bytes) -> bytes:
+    """A payload that libraries of the specification's authors have compressed, as it was before;
+    any other as it is. DecodeError when it cannot be, or is too large.
+
+    The mark stands near the beginning: before it only times, numbers and one small metric.
+    """
+    if payload.find(_COMPRESSED, 0, 128) < 0:
+        return payload
+    body = b""
+    for number, wire, at, size in fields(payload, 0, len(payload)):
+        if number == 5 and wire == 2:
+            body = payload[at : at + size]
+    unpack = zlib.decompressobj(wbits=47)  # zlib or gzip, by its head
+    try:
+        whole = unpack.decompress(body, MOST_INFLATED)
+    except zlib.error as error:
+        raise DecodeError(f"Sparkplug: compressed payload: {error}") from error
+    if not unpack.eof:
+        raise DecodeError(
+            f"Sparkplug: compressed payload breaks off, or is larger than {MOST_INFLATED} bytes"
+        )
+    return whole
 
 
 Fields = Iterator[tuple[int, int, int, int]]

@@ -24,6 +24,7 @@ from websockets.sync.client import ClientConnection, connect
 from workshop_brain.app.watch import Watch
 from workshop_brain.config import built_in
 from workshop_brain.errors import ConfigError, NotAllowedError, OrderError
+from workshop_brain.model.curve import Curve
 from workshop_brain.model.decision import (
     Candidate,
     Decision,
@@ -40,6 +41,7 @@ from workshop_brain.store.historian import Historian
 from workshop_brain.store.records import Records
 from workshop_brain.web.api import create_app, first_link
 from workshop_brain.web.frames import HEADER
+from workshop_brain.web.routes.curves import id_of
 from workshop_brain.web.server import Server, listen
 from workshop_brain.web.services import Services
 
@@ -49,6 +51,7 @@ PASSWORD = "a long password"
 LOCAL: dict[str, Any] = {"trust_env": False, "verify": False}
 ROLES = ("viewer", "operator", "planner", "admin")
 LINE = "local/works/assembly/asm1"
+CURVE = id_of((NOW - 200 * S, "SN1", f"{LINE}/z1/st01", 10))
 
 
 class SteppedClock:
@@ -256,6 +259,10 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     watch.tick(NOW - 700 * S)
     watch.on_samples(batch, time.time_ns())
     historian.append(batch, source="opc", session=1, seq=1)
+    historian.append_curve(
+        Curve(serial="SN1", station=f"{LINE}/z1/st01", program="P1", step=10,
+              time_ns=NOW - 200 * S, channels={"torque": np.arange(5, dtype=np.float32)})
+    )  # fmt: skip
     historian.sync()
     state = {"state": "up", "since_ns": NOW, "rate": 5.0, "age_s": 0.1, "gaps": 0}
     sources = [
@@ -326,7 +333,9 @@ READS = [
     f"/series?paths={LINE}/z1/st01/torque&points=10", "/line/asm1", "/orders", "/schedule",
     "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=soft1",
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
-    "/events/recent", "/curves",
+    "/events/recent", "/curves", "/curves/list", "/curves/features", f"/curves/{CURVE}",
+    "/curves/overlay?channel=torque", "/series/last", f"/series/windows?paths={LINE}/z1/*/torque",
+    f"/series/asof?paths={LINE}/z1/*/torque&stations={LINE}/z1/st01",
     "/parts/SN1", "/work-list", "/prom/api/v1/query?query=torque", "/prom/api/v1/labels",
     "/prom/api/v1/query_range?query=torque&start=1&end=2&step=1", "/prom/api/v1/rules",
     "/prom/api/v1/series?match[]=torque", "/prom/api/v1/label/unit/values",
@@ -335,6 +344,7 @@ READS = [
 CHANGES = [
     ("POST", "/orders", {"id": "Z", "product": "dct_a", "quantity": 1, "due": "+1d"}, "planner"),
     ("POST", "/orders/import", None, "planner"),
+    ("POST", "/sql", {"statement": "SELECT 1", "from": "-1h"}, "planner"),
     ("DELETE", "/orders/Q", None, "planner"),
     ("POST", "/schedule/what-if", {"events": []}, "operator"),
     ("POST", "/decisions/d1/approve", {}, "planner"),
@@ -385,7 +395,7 @@ def test_changes_are_refused_below_their_role(
 def test_every_route_of_the_api_is_in_these_tests(house: House) -> None:
     known = {p.split("?")[0] for p in READS} | {path for _, path, _, _ in CHANGES}
     own = {"/login", "/link", "/logout", "/ticket", "/events", "/samples"}
-    names = {"id": {"asm1", "d1", "Q"}, "job": {"J1"}, "serial": {"SN1"},
+    names = {"id": {"asm1", "d1", "Q", CURVE}, "job": {"J1"}, "serial": {"SN1"},
              "name": {"nobody", "unit"}, "line": {"hard"},
              "decision_class": {"repair"}}  # fmt: skip
     with house.client() as client:

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from workshop_brain.cli import app
-from workshop_brain.cli.data import _with_time
 from workshop_brain.cli.decisions import _print_comparison
+from workshop_brain.cli.output import with_time
 from workshop_brain.cli.report import WORDS, report
 from workshop_brain.cli.twin import CONTROL_PORT, _control_port
 from workshop_brain.errors import BrainError
@@ -118,10 +118,10 @@ def test_replay_says_row_by_row_and_ends_with_a_verdict(capsys: pytest.CaptureFi
 
 def test_csv_of_history_has_the_plant_time_beside_the_nanoseconds() -> None:
     table = pa.table({"path": ["a"], "time_ns": [AT + 500_000_000], "value": [1.0]})
-    shown = _with_time(table, "Asia/Shanghai")
+    shown = with_time(table, "Asia/Shanghai")
     assert shown.column_names == ["path", "time", "time_ns", "value"]
     assert shown["time"].to_pylist() == ["2026-11-26T10:16:04.500+08:00"]
-    assert _with_time(table.slice(0, 0), "UTC").num_rows == 0
+    assert with_time(table.slice(0, 0), "UTC").num_rows == 0
 
 
 def test_the_control_port_is_that_of_the_running_brain(tmp_path: Path) -> None:

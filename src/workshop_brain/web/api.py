@@ -28,9 +28,19 @@ from workshop_brain.web.mcp import McpDoor
 from workshop_brain.web.messages import render
 from workshop_brain.web.plain import Json
 from workshop_brain.web.problem import Problem
-from workshop_brain.web.routes import history, planning, plant, prom, samples, session
+from workshop_brain.web.routes import (
+    curves,
+    history,
+    planning,
+    plant,
+    prom,
+    samples,
+    series,
+    session,
+)
 from workshop_brain.web.services import Services, User
 from workshop_brain.web.static import BUILT, Screens
+from workshop_brain.web.tables import Room
 
 log = logging.getLogger(__name__)
 API = "/api/v1"
@@ -72,7 +82,8 @@ def create_app(services: Services, *, screens: Path = BUILT) -> FastAPI:
     app.state.context = Context(services=services, auth=auth, hub=hub, alarms=alarms)
     app.state.push_room = samples.Room()
     app.state.prom_room = prom.Room()
-    rooms = (session, plant, history, planning, samples, prom)
+    app.state.history_room = Room()
+    rooms = (session, plant, series, curves, history, planning, samples, prom)
     for room in rooms:
         app.include_router(room.router, prefix=API)
     app.include_router(plant.top)

@@ -117,6 +117,8 @@ THINGS: dict[str, str] = {
     "signal": "信号",
     "decision": "决策",
     "part": "工件",
+    "curve": "曲线",
+    "station": "工位",
     "line": "产线",
     "alarm": "报警",
     "user": "用户",

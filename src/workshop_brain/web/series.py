@@ -1,4 +1,4 @@
-"""Answers of ``GET series``: Arrow, CSV or JSON of what the historian found."""
+"""Answers of ``GET series`` as JSON, and the instants that may be asked for."""
 
 import re
 from collections.abc import Callable
@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from workshop_brain.model.signal import SignalKind
 from workshop_brain.units import NS_PER_DAY, NS_PER_H, NS_PER_MIN, NS_PER_MS, NS_PER_S
@@ -64,21 +63,6 @@ def _instant(text: str, now_ns: int, field: str) -> int:
     return round(moment.timestamp() * 1000) * NS_PER_MS
 
 
-def as_arrow(table: Any) -> bytes:
-    """The table as one Arrow IPC stream."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def as_csv(table: Any) -> bytes:
-    """The table as CSV with a header; times in ns, numbers in full."""
-    sink = pa.BufferOutputStream()
-    pacsv.write_csv(table, sink)
-    return bytes(sink.getvalue())
-
-
 def as_json(
     table: Any, paths: list[str], describe: Callable[[str], tuple[str, SignalKind]]
 ) -> bytes:
@@ -86,12 +70,6 @@ def as_json(
 
     ``describe`` gives unit and kind of a path.
     """
-    if table.num_rows > MOST_JSON_ROWS:
-        raise Problem(
-            413,
-            "web.refused",
-            reason=f"{table.num_rows} rows are too many for JSON; give points= or ask for Arrow",
-        )
     path_column = table.column("path").combine_chunks()
     if pa.types.is_dictionary(path_column.type):
         path_column = path_column.cast(pa.string())

@@ -21,19 +21,64 @@ from workshop_brain.model.decision import DecisionClass, Level
 from workshop_brain.model.event import Event
 from workshop_brain.model.order import WorkRequest
 from workshop_brain.model.plant import Plant
+from workshop_brain.model.signal import SignalDef
 from workshop_brain.ports import Clock
 from workshop_brain.production.flow import Layout
 from workshop_brain.production.states import StateLog
+from workshop_brain.store.historian.catalog import CurveKey, CurveWish
 from workshop_brain.web.events import EventFeed
 
 
 class HistorianReader(Protocol):
-    """Reads history; called in a thread, must be safe beside the writer."""
+    """Reads history; called in a thread, must be safe beside the writer. See ``Historian``."""
 
     def query(
-        self, signals: Sequence[str], from_ns: int, to_ns: int, *, points: int | None = None
+        self,
+        signals: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        *,
+        points: int | None = None,
+        method: str = "minmax",
     ) -> Any:
         """Arrow table: raw (path, time_ns, value, quality, text) or, with points, buckets."""
+        ...
+
+    def asof(
+        self, signals: Sequence[str], moments: NDArray[np.int64], *, within_ns: int = ...
+    ) -> Any:
+        """Arrow table: time_ns and the value of each signal at each moment."""
+        ...
+
+    def part_events(self, stations: Sequence[str], from_ns: int, to_ns: int) -> Any:
+        """Arrow table: station, serial, time_ns of every part that came."""
+        ...
+
+    def aggregate(
+        self,
+        signals: Sequence[str],
+        from_ns: int,
+        to_ns: int,
+        *,
+        width_ns: int,
+        depth: int = 6,
+        time_weighted: bool = False,
+    ) -> Any:
+        """Arrow table: aggregates per device and window."""
+        ...
+
+    def sql(self, statement: str, *, from_ns: int, to_ns: int, params: Sequence[Any] = ()) -> Any:
+        """Arrow table: the answer of one SELECT."""
+        ...
+
+    def signals(self) -> list[SignalDef]:
+        """Registered signals; position = id."""
+        ...
+
+    def last_values(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]:
+        """Newest time, value and quality of every signal."""
         ...
 
     def texts(self, codes: Sequence[int]) -> list[str]:
@@ -41,9 +86,21 @@ class HistorianReader(Protocol):
         ...
 
     def curves(
-        self, *, serial: str | None = None, station: str | None = None, limit: int = 100
+        self,
+        *,
+        serial: str | None = None,
+        station: str | None = None,
+        program: str | None = None,
+        from_ns: int | None = None,
+        to_ns: int | None = None,
+        before: tuple[int, str, str, int] | None = None,
+        limit: int = 100,
     ) -> list[Curve]:
         """Newest curves first."""
+        ...
+
+    def list_curves(self, wish: CurveWish, limit: int = 100) -> list[CurveKey]:
+        """What curves there are, newest first, without their values."""
         ...
 
     def stats(self) -> dict[str, Any]:
@@ -115,6 +172,7 @@ class PushDoor(Protocol):
     async def take(
         self, sender: str, body: Body, *, key: str = "", digest: int = 0, every_s: float = 0.0
     ) -> Pushed: ...
+    def unreadable(self, sender: str, data: bytes, why: str) -> None: ...
 
 
 class User(Protocol):

@@ -1,4 +1,4 @@
-"""History: series of signals, curves, and the way of one part."""
+"""What happened: past events, and the way of one part."""
 
 import asyncio
 from typing import Any
@@ -12,21 +12,19 @@ from starlette.responses import Response
 
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.event import EventKind
-from workshop_brain.model.signal import SignalKind
 from workshop_brain.model.state import StopReason, UnitState
 from workshop_brain.units import NS_PER_H, NS_PER_MS
 from workshop_brain.web.context import Context, Here, Viewer, answer
 from workshop_brain.web.plain import Json, ask, plain
 from workshop_brain.web.problem import Problem
-from workshop_brain.web.routes.plant import split_paths
-from workshop_brain.web.series import ARROW, MOST_POINTS, as_arrow, as_csv, as_json, instant
+from workshop_brain.web.routes.curves import described, dumped
+from workshop_brain.web.routes.series import room_of, span
+from workshop_brain.web.tables import json_answer
 
 router = APIRouter(tags=["history"])
-_DEFAULT_SPAN_NS = NS_PER_H
 _DECISIONS = 1000
 _STATE_CHANGES = 2000
 _BAD_STATES = (UnitState.ABORTED, UnitState.ABORTING, UnitState.HELD)
-_PARALLEL = asyncio.Semaphore(4)
 
 
 @router.get("/events/recent")
@@ -43,11 +41,7 @@ async def recent(
 
     With ``paths`` (units) every state change of theirs; without, only breakdowns and holds.
     """
-    now = here.services.clock.plant_ns()
-    to_ns = instant(end, now, "to") if end else now
-    from_ns = instant(start, now, "from") if start else to_ns - _DEFAULT_SPAN_NS
-    if from_ns >= to_ns:
-        raise Problem(422, "web.bad_value", field="from", reason="before to", value=start or end)
+    from_ns, to_ns = span(here, start, end)
     rows = await asyncio.to_thread(_state_changes, here, from_ns, to_ns, paths)
     for row in plain(await ask(here.services.decider.decisions, _DECISIONS)):
         if from_ns <= row["time_ms"] * NS_PER_MS < to_ns:
@@ -92,76 +86,14 @@ def _state_changes(here: Context, from_ns: int, to_ns: int, paths: str) -> list[
     ]
 
 
-@router.get("/series")
-async def series(
-    request: Request,
-    user: Viewer,
-    here: Here,
-    paths: str,
-    start: str = Query("", alias="from"),
-    end: str = Query("", alias="to"),
-    points: int | None = Query(None, ge=2, le=MOST_POINTS),
-) -> Response:
-    """History of signals: raw, or with ``points`` as min/max/avg per bucket."""
-    live, now = here.services.watch.live, here.services.clock.plant_ns()
-    names = split_paths(paths)
-    for name in names:
-        if name not in live.ids:
-            raise Problem(404, "web.not_found", what="signal", id=name)
-    to_ns = instant(end, now, "to") if end else now
-    from_ns = instant(start, now, "from") if start else to_ns - _DEFAULT_SPAN_NS
-    if from_ns >= to_ns:
-        raise Problem(422, "web.bad_value", field="from", reason="before to", value=start or end)
-    accept = request.headers.get("accept", "")
-
-    def describe(path: str) -> tuple[str, SignalKind]:
-        signal = live.signals[live.ids[path]]
-        return signal.unit, signal.kind
-
-    def work() -> tuple[bytes, str]:
-        table = here.services.historian.query(names, from_ns, to_ns, points=points)
-        if ARROW in accept:
-            return as_arrow(table), ARROW
-        if "text/csv" in accept:
-            return as_csv(table), "text/csv; charset=utf-8"
-        return as_json(table, names, describe), "application/json"
-
-    async with _PARALLEL:
-        body, media_type = await asyncio.to_thread(work)
-    return Response(body, media_type=media_type)
-
-
-@router.get("/curves")
-async def curves(
-    user: Viewer,
-    here: Here,
-    serial: str | None = None,
-    station: str | None = None,
-    limit: int = Query(20, ge=1, le=500),
-) -> Response:
-    """Newest curves, of one part or one station."""
-    async with _PARALLEL:
-        found = await asyncio.to_thread(
-            here.services.historian.curves, serial=serial, station=station, limit=limit
-        )
-    return Json([_curve(c) for c in found])
-
-
-def _curve(curve: Curve) -> dict[str, Any]:
-    return {
-        "serial": curve.serial,
-        "station": curve.station,
-        "program": curve.program,
-        "step": curve.step,
-        "time_ms": curve.time_ns / NS_PER_MS,
-        "channels": dict(curve.channels),
-    }
-
-
 @router.get("/parts/{serial}")
 async def part(
-    serial: str, user: Viewer, here: Here, hours: float = Query(12.0, gt=0, le=72)
-) -> Json:
+    request: Request,
+    serial: str,
+    user: Viewer,
+    here: Here,
+    hours: float = Query(12.0, gt=0, le=72),
+) -> Response:
     """Where a part is, which stations it passed in the last hours, and its curves."""
     now = here.services.clock.plant_ns()
 
@@ -169,20 +101,22 @@ async def part(
         passed = _passed(here, serial, now - round(hours * NS_PER_H), now)
         return passed, here.services.historian.curves(serial=serial, limit=500)
 
-    async with _PARALLEL:
-        passed, found = await asyncio.to_thread(work)
+    passed, found = await room_of(request).read(work)
     if not passed and not found:
         raise Problem(404, "web.not_found", what="part", id=serial)
-    results = [{k: v for k, v in _curve(c).items() if k != "channels"} for c in found]
-    return Json(
-        {
-            "serial": serial,
-            "now": [p["path"] for p in passed if p["left_ms"] is None],
-            "stations": passed,
-            "results": results,
-            "curves": [_curve(c) for c in found[:50]],
-        }
-    )
+
+    def told() -> bytes:
+        return dumped(
+            {
+                "serial": serial,
+                "now": [p["path"] for p in passed if p["left_ms"] is None],
+                "stations": passed,
+                "results": [described(c, values=False) for c in found],
+                "curves": [described(c) for c in found[:50]],
+            }
+        )
+
+    return json_answer(await room_of(request).read(told))
 
 
 def _passed(here: Context, serial: str, from_ns: int, to_ns: int) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ async def push_samples(
             body = Body(body.rows, body.faults, source, number, seq, body.described)
         told = await door.take(user.name, body, key=key, digest=digest, every_s=every_s)
     except DecodeError as error:
+        door.unreadable(user.name, data, str(error))
         raise Problem(422, "web.refused", reason=str(error)) from error
     except PushError as error:
         raise Problem(409, "web.refused", reason=str(error)) from error

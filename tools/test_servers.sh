@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# What the tests need besides Python: a browser and a broker, from Debian's packages. Without root
+# What the tests need besides Python: a browser, a broker, PostgreSQL and Prometheus, from Debian's packages. Without root
 # nothing is installed, and the tests that need them skip with the reason.
 set -eu
 need=""
 command -v chromium >/dev/null || need="$need chromium"
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || need="$need postgresql"
 [ -x /usr/sbin/mosquitto ] || command -v mosquitto >/dev/null || need="$need mosquitto"
+command -v promtool >/dev/null || need="$need prometheus"
 fc-list :lang=zh 2>/dev/null | grep -q . || need="$need fonts-noto-cjk"
 if [ -z "$need" ]; then exit 0; fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

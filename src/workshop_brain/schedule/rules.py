@@ -139,6 +139,7 @@ def dispatch(
     wake = np.full(machines, FAR, np.int64)
     waiting = np.empty(list_ptr[machines], np.int64)
     duration = np.empty(list_ptr[machines], np.int64)
+    plain = np.empty(list_ptr[machines], np.float64)  # what of the ATCS index never changes
     count = np.zeros(machines, np.int64)
     visible = np.empty(n, np.int64)
     shown = 0
@@ -188,6 +189,9 @@ def dispatch(
                 m = a.alt_machine[k]
                 waiting[list_ptr[m] + count[m]] = o
                 duration[list_ptr[m] + count[m]] = a.alt_duration[k]
+                if rule == 4:
+                    work = max(1.0, float(a.alt_duration[k]))
+                    plain[list_ptr[m] + count[m]] = np.log(work / max(1e-3, weight[o]))
                 count[m] += 1
                 ahead = np.int64(lookahead * machine_mean[m])
                 wake[m] = min(wake[m], max(now, max(free[m], ready[o] - ahead)))
@@ -205,6 +209,9 @@ def dispatch(
             wake[m] = opens
             continue
         ahead = np.int64(lookahead * machine_mean[m])
+        per_slack = 1.0 / (due_scale * machine_mean[m])
+        per_setup = 1.0 / (setup_scale * setup_mean[m])
+        per_idle = 1.0 / (wait_scale * machine_mean[m])
         best = -1
         best_score = 0.0
         soon = FAR
@@ -215,6 +222,7 @@ def dispatch(
                 count[m] -= 1
                 waiting[k] = waiting[list_ptr[m] + count[m]]
                 duration[k] = duration[list_ptr[m] + count[m]]
+                plain[k] = plain[list_ptr[m] + count[m]]
                 continue
             if ready[o] > t + ahead:
                 soon = min(soon, ready[o] - ahead)
@@ -238,13 +246,7 @@ def dispatch(
                 begin = max(free[m] + setup, ready[o])
                 slack = max(0.0, latest[o] - work - begin)
                 idle = max(0.0, float(ready[o] - max(t, free[m] + setup)))
-                score = (
-                    np.log(max(1.0, float(work)))
-                    - np.log(max(1e-3, weight[o]))
-                    + slack / (due_scale * machine_mean[m])
-                    + setup / (setup_scale * setup_mean[m])
-                    + idle / (wait_scale * machine_mean[m])
-                )
+                score = plain[k] + slack * per_slack + setup * per_setup + idle * per_idle
             if best < 0 or score < best_score or (score == best_score and o < best):
                 best = o
                 best_score = score

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workshop_brain.connect.modbus.blocks import MOST_BITS, number, own_words, plan, text
+from workshop_brain.connect.blocks import Decoder
+from workshop_brain.connect.modbus.blocks import MOST_BITS, meaning, plan, span
 from workshop_brain.connect.modbus.settings import MOST_REGISTERS, TABLES, WIDTHS, ModbusTag
 
 CODES = {
@@ -35,6 +36,14 @@ def lists(draw: st.DrawFn) -> list[ModbusTag]:
     return tags
 
 
+def decoded(tag: ModbusTag, words: np.ndarray) -> float | str:
+    """The value of one tag from its registers."""
+    block = plan([tag], 100, 0)[0]
+    decoder = Decoder.of(block, [span(tag, 100)], [meaning(tag)], 2)
+    data = words.astype(">u2").tobytes()
+    return decoder.texts(data)[0][1] if tag.type == "string" else float(decoder.numbers(data)[0])
+
+
 @given(lists(), st.integers(0, 200))
 def test_every_tag_is_read_once_by_requests_within_the_limit(
     tags: list[ModbusTag], gap: int
@@ -42,15 +51,14 @@ def test_every_tag_is_read_once_by_requests_within_the_limit(
     blocks = plan(tags, 500, gap)
     assert sorted(k for block in blocks for k in block.tags) == list(range(len(tags)))
     for block in blocks:
-        assert block.count <= (MOST_BITS if block.table in TABLES[2:] else MOST_REGISTERS)
+        assert block.count <= (MOST_BITS if block.place[1] in TABLES[2:] else MOST_REGISTERS)
         for k in block.tags:
             tag = tags[k]
-            assert (tag.table, tag.unit_id, tag.poll_ms or 500) == (
-                block.table, block.unit_id, block.poll_ms,
-            )  # fmt: skip
+            assert (tag.unit_id, tag.table) == block.place
+            assert (tag.poll_ms or 500) == block.poll_ms
             assert block.start <= tag.address
             assert tag.address + tag.width <= block.start + block.count
-        halves = block.split(tags)
+        halves = block.split([span(tag, 500) for tag in tags])
         assert sorted(k for half in halves for k in half.tags) == sorted(block.tags)
 
 
@@ -65,18 +73,17 @@ def test_values_come_back(type: str, order: str, data: st.DataObject) -> None:
         value = data.draw(st.integers(low, low + 2**size - 1))
     words = np.frombuffer(struct.pack(f">{code}", value), ">u2").astype(np.uint16)
     tag = ModbusTag(path="a", address=3, type=type, word_order=order)
-    block = plan([tag], 100, 0)[0]
-    sent = words if order == "big" else words[::-1]
-    assert number(tag, own_words(tag, block, sent)) == float(value)
+    assert decoded(tag, words if order == "big" else words[::-1]) == float(value)
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=12))
 def test_texts_come_back(value: str) -> None:
     raw = value.encode().ljust(14, b"\0")
-    assert text(np.frombuffer(raw, ">u2").astype(np.uint16)) == value
+    tag = ModbusTag(path="a", address=0, type="string", length=7)
+    assert decoded(tag, np.frombuffer(raw, ">u2")) == value
 
 
 @pytest.mark.parametrize(("bit", "value"), [(0, 1.0), (1, 0.0), (3, 1.0), (-1, 1.0)])
 def test_bits_of_a_register(bit: int, value: float) -> None:
     tag = ModbusTag(path="a", address=0, type="bool", bit=bit)
-    assert number(tag, np.array([0b1001], np.uint16)) == value
+    assert decoded(tag, np.array([0b1001], np.uint16)) == value

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workshop_brain.connect.discovery.propose import Discovery
     from workshop_brain.connect.discovery.snapshot import Difference
 
-SCHEMES = ("opc.tcp", "mqtt", "mqtts", "modbus", "http", "https")
+SCHEMES = ("opc.tcp", "mqtt", "mqtts", "modbus", "s7", "slmp", "http", "https")
 
 
 @dataclass(slots=True)
@@ -36,7 +36,10 @@ class _Result:
 
 def connect(
     address: Annotated[
-        str, typer.Argument(help="opc.tcp://, mqtt://, mqtts://, modbus:// or http:// address")
+        str,
+        typer.Argument(
+            help="opc.tcp://, mqtt://, mqtts://, modbus://, s7://, slmp:// or http:// address"
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="plant.toml to write or add to.")
@@ -179,6 +182,14 @@ async def _discover(address: str, options: "Options") -> list["Discovery"]:
         from workshop_brain.connect.discovery import modbus
 
         return [await modbus.discover(address, options)]
+    if protocol == "s7":
+        from workshop_brain.connect.discovery import s7
+
+        return [await s7.discover(address, options)]
+    if protocol == "slmp":
+        from workshop_brain.connect.discovery import slmp
+
+        return [await slmp.discover(address, options)]
     from workshop_brain.connect.discovery import http
 
     return [await http.discover(address, options)]

@@ -75,6 +75,20 @@ WORDS: dict[str, tuple[str, str]] = {
         "the device's manual.",
         "Modbus 不提供名称:数据类型与字序均为推测。名称、单位和比例请查阅设备手册。",
     ),
+    "fact.s7": (
+        "{cpu}. Data blocks (bytes): {blocks}",
+        "{cpu}。数据块(字节):{blocks}",
+    ),
+    "fact.s7.asked": (
+        "{cpu} lists no data blocks; of the first ones these can be read (bytes): {blocks}",
+        "{cpu} 不提供数据块列表;前若干块中可读的有(字节):{blocks}",
+    ),
+    "fact.slmp": ("{name}. Words read: {areas}", "{name}。已读取的字:{areas}"),
+    "fact.unnamed": (
+        "A PLC's memory names nothing: types are guesses. Take names, units and scales from its "
+        "program.",
+        "PLC 存储区不提供名称:数据类型均为推测。名称、单位和比例请查阅 PLC 程序。",
+    ),
     "fact.mtconnect": ("MTConnect: {devices}", "MTConnect:{devices}"),
     "skipped": ("Left out: {what}", "未采集:{what}"),
     "skipped.type": ("{n} of types that are no signals", "{n} 个非信号类型"),

@@ -9,6 +9,8 @@ from workshop_brain.connect.files.settings import FilesSettings
 from workshop_brain.connect.modbus.settings import ModbusSettings
 from workshop_brain.connect.mqtt.settings import MqttSettings, tls_fault
 from workshop_brain.connect.mtconnect.settings import MtconnectSettings
+from workshop_brain.connect.s7.settings import S7Settings
+from workshop_brain.connect.slmp.settings import SlmpSettings
 
 SECURITY_POLICIES = (
     "Aes256Sha256RsaPss", "Basic256Sha256", "Aes128Sha256RsaOaep", "Basic256", "Basic128Rsa15",
@@ -154,6 +156,8 @@ SourceSettings = (
     | FilesSettings
     | MtconnectSettings
     | ModbusSettings
+    | S7Settings
+    | SlmpSettings
 )
 PROTOCOLS: dict[str, type[SourceSettings]] = {
     kind.protocol: kind
@@ -164,6 +168,8 @@ PROTOCOLS: dict[str, type[SourceSettings]] = {
         FilesSettings,
         MtconnectSettings,
         ModbusSettings,
+        S7Settings,
+        SlmpSettings,
     )
 }
 """Word of ``protocol`` in plant.toml to the settings that follow it."""

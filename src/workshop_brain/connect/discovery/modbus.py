@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from workshop_brain.connect import tags
 from workshop_brain.connect.discovery import registers
 from workshop_brain.connect.discovery.options import Options
-from workshop_brain.connect.discovery.propose import Discovery, Guess, Proposal
+from workshop_brain.connect.discovery.propose import Discovery, Proposal
 from workshop_brain.connect.discovery.reach import CONNECT_S, unreachable
+from workshop_brain.connect.discovery.words import proposal, series
 from workshop_brain.errors import SourceError
 from workshop_brain.model.signal import SignalDef, SignalKind
 
@@ -248,11 +249,11 @@ def _discovery(url: str, ranges: list[_Range], seconds: float, options: Options)
     kept = _without_twins([run for run in ranges if run.reads])
     for run in kept:
         words = np.stack([r for r in run.reads if len(r) == run.count])
-        for row, proposal, text in _tags(run, words, seconds, options):
+        for row, proposed, text in _tags(run, words, seconds, options):
             rows.append(row)
-            proposals.append(proposal)
-            live[proposal.signal.path] = (text, proposal.rate_hz)
-            rate += proposal.rate_hz
+            proposals.append(proposed)
+            live[proposed.signal.path] = (text, proposed.rate_hz)
+            rate += proposed.rate_hz
     if not rows:
         raise SourceError(
             f"{url}: {sum(r.count for r in ranges)} registers can be read and all are 0; look "
@@ -314,7 +315,7 @@ def _tags(
     for found in guesses:
         name = f"{run.table}_{run.start + found.offset}"
         names = [options.site, f"{options.source}_{run.unit}", name]
-        values = _series(words, found)
+        values = series(words, found)
         kind = SignalKind.FLAG if is_bit else SignalKind.GAUGE
         low, high = tags.range_of(name, kind, 0.0, 0.0)
         address = f"{run.unit}/{run.table}/{run.start + found.offset}"
@@ -327,7 +328,7 @@ def _tags(
             address=address,
         )
         row = _row(run, found, "/".join(names))
-        out.append((row, _proposal(signal, found, values, seconds), f"{values[-1]:.6g}"))
+        out.append((row, proposal(signal, found, values, seconds), f"{values[-1]:.6g}"))
     return out
 
 
@@ -342,33 +343,3 @@ def _row(run: _Range, found: registers.Guessed, path: str) -> dict[str, Any]:
     if found.word_order == "little":
         row["word_order"] = "little"
     return row
-
-
-def _series(words: NDArray[np.uint16], found: registers.Guessed) -> NDArray[np.float64]:
-    column = words[:, found.offset]
-    if found.type == "float32":
-        other = words[:, found.offset + 1]
-        pair = (column, other) if found.word_order == "big" else (other, column)
-        return registers.floats(*pair).astype(np.float64)
-    if found.type == "int16":
-        return column.view(np.int16).astype(np.float64)
-    return column.astype(np.float64)
-
-
-def _proposal(
-    signal: SignalDef, found: registers.Guessed, values: NDArray[np.float64], seconds: float
-) -> Proposal:
-    changes = int((np.diff(values) != 0).sum())
-    reason = "rate.few" if changes else "rate.still"
-    return Proposal(
-        signal=signal,
-        browse=signal.address,
-        companion="",
-        rate_hz=changes / max(seconds, 0.1),
-        guesses={
-            "path": Guess(confidence=0.1, reason="path.register"),
-            "kind": Guess(confidence=found.confidence, reason="kind.register"),
-            "unit": Guess(confidence=0.0, reason="unit.none"),
-            "rate": Guess(confidence=0.6 if changes else 0.4, reason=reason),
-        },
-    )

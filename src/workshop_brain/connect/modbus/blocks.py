@@ -1,106 +1,48 @@
-"""Which requests read a list of tags, and what their answers mean. Pure."""
+"""Where the tags of a Modbus device lie, and how their registers become values. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from workshop_brain.connect.blocks import Block, Field, Place, Span, plain_text
+from workshop_brain.connect.blocks import plan as plan_spans
 from workshop_brain.connect.modbus.settings import MOST_REGISTERS, ModbusTag
 
 MOST_BITS = 2000
-Words = NDArray[np.uint16]
+BIT_TABLES = ("coil", "discrete")
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One request.
+def span(tag: ModbusTag, poll_ms: int) -> Span:
+    """Unit and table, and the registers or bits that a tag takes."""
+    return Span(tag.poll_ms or poll_ms, (tag.unit_id, tag.table), tag.address, tag.width)
 
-    Attributes
-    ----------
-    start, count
-        First address and number of registers, or bits.
-    tags
-        Indices of the tags in it.
-    """
 
-    poll_ms: int
-    unit_id: int
-    table: str
-    start: int
-    count: int
-    tags: tuple[int, ...]
+def most(place: Place) -> int:
+    """Registers or bits that one request may read."""
+    return MOST_BITS if place[1] in BIT_TABLES else MOST_REGISTERS
 
-    def split(self, tags: Sequence[ModbusTag]) -> tuple["Block", ...]:
-        """Two halves by tags; itself when it has one tag."""
-        if len(self.tags) < 2:
-            return (self,)
-        middle = len(self.tags) // 2
-        return tuple(self._of(part, tags) for part in (self.tags[:middle], self.tags[middle:]))
 
-    def _of(self, part: tuple[int, ...], tags: Sequence[ModbusTag]) -> "Block":
-        start = min(tags[k].address for k in part)
-        end = max(tags[k].address + tags[k].width for k in part)
-        return Block(self.poll_ms, self.unit_id, self.table, start, end - start, part)
+def size(place: Place) -> int:
+    """Bytes of an element: a bit is given as a byte."""
+    return 1 if place[1] in BIT_TABLES else 2
 
 
 def plan(tags: Sequence[ModbusTag], poll_ms: int, gap: int) -> list[Block]:
-    """As few requests as reach all tags, none longer than the protocol allows.
-
-    >>> tags = [ModbusTag(path="a", address=0), ModbusTag(path="b", address=5)]
-    >>> [(b.start, b.count) for b in plan(tags, 1000, 8)], len(plan(tags, 1000, 3))
-    ([(0, 6)], 2)
-    """
-    keys = [(t.poll_ms or poll_ms, t.unit_id, t.table) for t in tags]
-    order = sorted(range(len(tags)), key=lambda k: (keys[k], tags[k].address, tags[k].width))
-    blocks: list[Block] = []
-    open_: list[int] = []
-    start = end = 0
-    for k in order:
-        tag = tags[k]
-        most = MOST_BITS if tag.is_bit else MOST_REGISTERS
-        new_end = max(end, tag.address + tag.width)
-        fits = open_ and keys[open_[-1]] == keys[k]
-        if fits and tag.address <= end + gap and new_end - start <= most:
-            open_.append(k)
-            end = new_end
-            continue
-        if open_:
-            blocks.append(Block(*keys[open_[-1]], start, end - start, tuple(open_)))
-        open_, start, end = [k], tag.address, tag.address + tag.width
-    if open_:
-        blocks.append(Block(*keys[open_[-1]], start, end - start, tuple(open_)))
-    return blocks
+    """The requests that reach all tags."""
+    return plan_spans([span(tag, poll_ms) for tag in tags], gap, most)
 
 
-def number(tag: ModbusTag, words: Words) -> float:
-    """The scaled value of one tag from its own registers, or its bit.
+def meaning(tag: ModbusTag) -> Field:
+    """How the bytes of its registers, high byte first, become the value of a tag.
 
-    >>> number(ModbusTag(path="a", address=0, type="float32"), np.array([0x41BC, 0], np.uint16))
-    23.5
+    >>> meaning(ModbusTag(path="a", address=0, type="float32", word_order="little")).order
+    (2, 3, 0, 1)
     """
     if tag.is_bit:
-        return float(words[0] != 0)
+        return Field("u1", (0,), mask=0xFF)
+    if tag.type == "string":
+        return Field("", text=plain_text)
     if tag.type == "bool":
-        raw = float(words[0] >> tag.bit & 1) if tag.bit >= 0 else float(words[0] != 0)
-    else:
-        ordered = words if tag.word_order == "big" else words[::-1]
-        bytes_ = np.ascontiguousarray(ordered).astype(">u2").tobytes()
-        code = {"i": "i", "u": "u", "f": "f"}[tag.type[0]]
-        raw = float(np.frombuffer(bytes_, f">{code}{len(bytes_)}")[0])
-    return raw * tag.scale + tag.offset
-
-
-def text(words: Words) -> str:
-    """A string of registers, two characters each, ended by a zero; bytes that are no text as ?.
-
-    >>> text(np.array([0x4f4b, 0x0041], np.uint16))
-    'OK'
-    """
-    return words.astype(">u2").tobytes().split(b"\0")[0].decode("utf-8", "replace").strip()
-
-
-def own_words(tag: ModbusTag, block: Block, words: Words) -> Words:
-    """The registers of one tag in the answer to its block."""
-    first = tag.address - block.start
-    return words[first : first + tag.width]
+        mask = 1 << tag.bit if tag.bit >= 0 else 0xFFFF
+        return Field(">u2", (0, 1), mask, tag.scale, tag.offset)
+    words = range(tag.width) if tag.word_order == "big" else range(tag.width - 1, -1, -1)
+    order = tuple(2 * word + byte for word in words for byte in (0, 1))
+    return Field(f">{tag.type[0]}{2 * tag.width}", order, 0, tag.scale, tag.offset)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from workshop_brain.model.signal import SignalKind
+from workshop_brain.connect.polled import names_fault, source_fault, word_fault
 
 TABLES = ("holding", "input", "coil", "discrete")
 WIDTHS = {
@@ -73,17 +73,14 @@ class ModbusTag:
         >>> ModbusTag(path="a/b", address=7, type="real").fault()[:34]
         "type: no type 'real'; known are bo"
         """
-        types = (*WIDTHS, "string")
-        kinds = ("", *(kind.name.lower() for kind in SignalKind))
-        for key, value, known in (
-            ("table", self.table, TABLES), ("type", self.type, types),
-            ("word_order", self.word_order, ("big", "little")), ("kind", self.kind, kinds),
-        ):  # fmt: skip
-            if value not in known:
-                words = ", ".join(word for word in known if word)
-                return f"{key}: no {key} {value!r}; known are {words}"
-        if not self.path or not all(self.path.split("/")):
-            return f"path: must be names with '/' between them, got {self.path!r}"
+        why = (
+            word_fault("table", self.table, TABLES)
+            or word_fault("type", self.type, (*WIDTHS, "string"))
+            or word_fault("word_order", self.word_order, ("big", "little"))
+            or names_fault(self)
+        )
+        if why:
+            return why
         if (self.type == "string") != (self.length > 0):
             return f"length: a string needs 1 to {MOST_REGISTERS} registers, others none"
         if self.is_bit and self.type not in ("bool", "uint16"):
@@ -94,8 +91,6 @@ class ModbusTag:
             return f"address: {self.address} and {self.width} registers reach beyond 65535"
         if not 0 <= self.unit_id <= 255:
             return f"unit_id: must be 0 to 255, got {self.unit_id}"
-        if math.isnan(self.low) != math.isnan(self.high) or self.low >= self.high:
-            return "low and high: give both, low below high, or neither"
         return ""
 
 
@@ -131,19 +126,6 @@ class ModbusSettings:
         >>> ModbusSettings(id="plc", url="modbus://plc").fault()
         'tag: is empty; list what is to be read, or look with brain connect'
         """
-        if not self.tag:
-            return "tag: is empty; list what is to be read, or look with brain connect"
-        if not 10 <= self.poll_ms <= 3_600_000:
-            return f"poll_ms: must be 10 to 3600000, got {self.poll_ms}"
-        if self.user or self.password_env:
+        if self.tag and (self.user or self.password_env):
             return "user: Modbus has no sign-in; leave user and password_env out"
-        seen: dict[str, int] = {}
-        for k, tag in enumerate(self.tag):
-            if why := tag.fault():
-                return f"tag[{k}].{why}"
-            if tag.poll_ms and tag.poll_ms < 10:
-                return f"tag[{k}].poll_ms: must be 10 or more, got {tag.poll_ms}"
-            if tag.path in seen:
-                return f"tag[{k}].path: {tag.path!r} is taken by tag[{seen[tag.path]}]"
-            seen[tag.path] = k
-        return ""
+        return source_fault(self.tag, self.poll_ms)

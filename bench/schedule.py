@@ -120,6 +120,7 @@ def measure(problem: Problem, seed: int, seconds: list[float], reactions: int) -
     for rule in (Rule.FIFO, Rule.EDD, Rule.FOREMAN):
         plan = dispatcher.plan(rule, PLAIN)
         tardiness[rule.name.lower()] = objective(problem, plan, None, DOCUMENT_WEIGHTS).objective
+    foreman = plan
     tardiness["usual_36"] = usual_grid(dispatcher)
     below, moves = {}, 0.0
     for budget in seconds:
@@ -144,6 +145,7 @@ def measure(problem: Problem, seed: int, seconds: list[float], reactions: int) -
         "moves_per_s": round(moves),
         "weighted_tardiness": {key: round(value) for key, value in tardiness.items()},
         "percent_below_usual_36": below,
+        "makespan_over_foreman": round(int(solver.plan.end.max()) / int(foreman.end.max()), 3),
         "below_foreman_times": round(tardiness["foreman"] / max(1.0, solver.history[-1][1]), 1),
     }
 

@@ -38,18 +38,20 @@ from workshop_brain.model.plant import (
     WorkCenterKind,
     WorkUnit,
 )
+from workshop_brain.store.settings import HistorianSettings, catalog_fault
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 Table = Mapping[str, Any]
 _TOP = (
-    "plant", "calendar", "work_center", "product", "source", "ingest", "dispatch", "autonomy",
-    "envelope",
+    "plant", "calendar", "work_center", "product", "source", "ingest", "history", "dispatch",
+    "autonomy", "envelope",
 )  # fmt: skip
 _CENTER = (
     "id", "area", "kind", "names", "calendar", "families", "setup_min", "units",
     "capacity", "transport_s", "transit_s", "flow",
 )  # fmt: skip
+_HISTORY = tuple(f.name for f in fields(HistorianSettings) if f.name.startswith("retain_"))
 _ABOVE_ZERO = {
     "publishing_ms",
     "sampling_ms",
@@ -66,6 +68,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {  # least (beside 0) and most that ca
     "publishing_ms": (1, 3_600_000), "sampling_ms": (1, 3_600_000), "queue_s": (1, 604_800),
     "timeout_s": (0.1, 3600), "max_input_age_s": (0.1, 86_400), "veto_s": (1, 604_800),
     "frozen_min": (0, 1e5), "lost_s": (1, 600), "spool_mb": (1, 1e7),
+    **dict.fromkeys(_HISTORY, (1, 36_500)),
 }  # fmt: skip
 _ID_LENGTH = 100  # a path of all levels still fits a file name and a tag list
 _PATH_LENGTH = 400
@@ -96,6 +99,7 @@ class Settings:
     sources: tuple[SourceSettings, ...] = ()
     afar: Mapping[str, str] = field(default_factory=dict)
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    history: HistorianSettings = field(default_factory=HistorianSettings)
     dispatch: tuple[DispatchSettings, ...] = ()
     autonomy: AutonomySettings = field(default_factory=AutonomySettings)
     envelope: EnvelopeSettings = field(default_factory=EnvelopeSettings)
@@ -149,6 +153,7 @@ def _settings(data: Table, *, simulated: bool) -> Settings:
         sources=sources,
         afar=_afar(data, sources),
         ingest=_ingest(data),
+        history=_history(data),
         dispatch=dispatch,
         autonomy=_autonomy(_opt(data, "autonomy", "", dict, {}), plant),
         envelope=_build(EnvelopeSettings, _opt(data, "envelope", "", dict, {}), "envelope"),
@@ -599,7 +604,7 @@ def _source(row: Table, where: str) -> SourceSettings:
     if fault := settings.fault():
         raise ConfigError(f"{where}.{fault}")
     if settings.url or keys["url"].default is MISSING:
-        _check_url(settings.url, f"{where}.url", settings.schemes)
+        _catalog_fault(settings.url, f"{where}.url", settings.schemes)
     return settings
 
 
@@ -614,6 +619,20 @@ def _afar(data: Table, sources: tuple[SourceSettings, ...]) -> dict[str, str]:
     return out
 
 
+def _history(data: Table) -> HistorianSettings:
+    """How long history is kept and where its catalog is; the rest is not the plant's matter."""
+    table = _opt(data, "history", "", dict, {})
+    _known(table, (*_HISTORY, "catalog", "catalog_password_env"), "history")
+    catalog = _opt(table, "catalog", "history", str, "")
+    if catalog and (fault := catalog_fault(catalog)):
+        raise ConfigError(f"history.catalog {catalog!r} {fault}")
+    return HistorianSettings(
+        **{key: _number(table, key, "history", int, 0) for key in _HISTORY if key in table},
+        catalog=catalog,
+        catalog_password_env=_opt(table, "catalog_password_env", "history", str, ""),
+    )
+
+
 def _ingest(data: Table) -> IngestSettings:
     settings = _build(IngestSettings, _opt(data, "ingest", "", dict, {}), "ingest")
     if fault := settings.fault():
@@ -621,7 +640,7 @@ def _ingest(data: Table) -> IngestSettings:
     return settings
 
 
-def _check_url(url: str, place: str, schemes: tuple[str, ...]) -> None:
+def _catalog_fault(url: str, place: str, schemes: tuple[str, ...]) -> None:
     form = " or ".join(f"{scheme}://host:port" for scheme in schemes)
     try:
         parts = urlsplit(url)
@@ -641,7 +660,7 @@ def _dispatch(row: Table, where: str, plant: Plant) -> DispatchSettings:
         for key in ("url", "receiver"):
             if not getattr(settings, key):
                 raise ConfigError(f"{where}.{key} is missing; way {settings.way!r} needs it")
-        _check_url(settings.url, f"{where}.url", OpcUaSettings.schemes)
+        _catalog_fault(settings.url, f"{where}.url", OpcUaSettings.schemes)
     return settings
 
 

@@ -11,6 +11,7 @@ import pytest
 from workshop_brain import config
 from workshop_brain.cli.up import check_sources
 from workshop_brain.errors import ConfigError
+from workshop_brain.model.signal import SignalKind
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "connect-opcua.md"
 
@@ -327,3 +328,27 @@ def test_wrong_words_about_other_hosts_are_named(right: str, wrong: str, message
     assert right in text
     with pytest.raises(ConfigError, match=message):
         config.parse(text.replace(right, wrong), origin="p")
+
+
+def test_history_is_kept_as_long_as_the_plant_says() -> None:
+    text = "[history]\nretain_days = 90\nretain_text_days = 0\nretain_state_days = 400\n"
+    kept = config.parse(text, origin="x").history
+    days = [kept.days_of(kind) for kind in SignalKind]
+    assert days == [90, 90, 400, 90, 0]
+    for wrong, message in (
+        ("retain_days = -1", "history.retain_days: must be >= 0"),
+        ("retain_days = 1.5", "history.retain_days: must be a whole number"),
+        ("seal_rows = 5", "history.seal_rows: unknown key"),
+        ('catalog = "mysql://b@db/p"', "history.catalog .* must be postgresql://user@host"),
+        ('catalog = "postgresql://b:x@db/p"', "holds a password; give the name of an environment"),
+        ('catalog = "postgresql://b@db/p?sslmode=no"', "may end with"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config.parse(f"[history]\n{wrong}\n", origin="x")
+
+
+def test_the_catalog_of_the_history_may_be_in_postgres() -> None:
+    url = "postgresql://brain@db:5432/plant?schema=l1&sslmode=verify-full"
+    text = f'[history]\ncatalog = "{url}"\ncatalog_password_env = "CATALOG_PASSWORD"\n'
+    history = config.parse(text, origin="x").history
+    assert (history.catalog, history.catalog_password_env) == (url, "CATALOG_PASSWORD")

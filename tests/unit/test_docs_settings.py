@@ -25,6 +25,7 @@ def sections() -> dict[str, str]:
     [
         ("`[[work_center]]`", config._CENTER),
         ("`[[source]]`", [f.name for kind in PROTOCOLS.values() for f in fields(kind)]),
+        ("`[history]`", [*config._HISTORY, "catalog", "catalog_password_env"]),
         ("`[[dispatch]]`", [f.name for f in fields(DispatchSettings)]),
         (
             "`[autonomy]`",

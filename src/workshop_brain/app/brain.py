@@ -23,11 +23,12 @@ from workshop_brain.app.plant_clock import PlantClock
 from workshop_brain.app.push import Push
 from workshop_brain.app.watch import Watch
 from workshop_brain.config import Settings
+from workshop_brain.connect.rejected import Shelf
 from workshop_brain.dispatch.open import open_dispatchers
 from workshop_brain.errors import BrainError
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.plant import Plant
-from workshop_brain.model.signal import Quality, Samples, SignalDef
+from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import Historian
 from workshop_brain.store.ledger import Ledger
 from workshop_brain.store.records import Records
@@ -53,7 +54,7 @@ class Brain:
         self.settings, self.data = settings, data
         self.plant: Plant = settings.plant
         self.clock = PlantClock()
-        self.historian = Historian(data / "historian")
+        self.historian = Historian(data / "historian", settings=settings.history)
         self.records = Records(data / "records.sqlite", enterprise=self.plant.enterprise)
         self.ledger = Ledger(data / "ledger", anchor=self.records.anchor())
         self.watch = Watch(self.plant)
@@ -69,6 +70,7 @@ class Brain:
             on_declared=self._on_declared,
             on_status=self._on_status,
             owner=self._owner,
+            kind=self._kind,
             expected=tuple((s.id, s.protocol) for s in settings.sources),
         )
         self.gate: Gate | None = None
@@ -84,6 +86,7 @@ class Brain:
             ingest=self.ingest,
             live=self.watch.live,
             clock=self.clock,
+            kept=Shelf(data),
         )
         dispatchers = open_dispatchers(settings.dispatch, book=RecordsBook(self.records))
         self.decider = Decider(
@@ -146,6 +149,7 @@ class Brain:
         if self.gate is not None:
             await self.gate.close()
         await self.ingest.close()
+        await asyncio.to_thread(self.push.kept.save)
         with suppress(BrainError):
             self.ledger.append("stop", {})
         await asyncio.to_thread(self.historian.close)
@@ -225,6 +229,10 @@ class Brain:
     def _owner(self, path: str) -> str:
         live = self.watch.live
         return live.signals[live.ids[path]].source if path in live.ids else ""
+
+    def _kind(self, path: str) -> SignalKind | None:
+        live = self.watch.live
+        return live.signals[live.ids[path]].kind if path in live.ids else None
 
     def _on_declared(self, ids: list[int], signals: list[SignalDef]) -> None:
         self.watch.on_declared(ids, signals)

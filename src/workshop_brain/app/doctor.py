@@ -6,18 +6,21 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from workshop_brain.app.ledger_view import open_ledger
 from workshop_brain.config import built_in
-from workshop_brain.errors import BrainError
-from workshop_brain.store.historian import Historian
+from workshop_brain.connect import rejected
+from workshop_brain.errors import BrainError, DamageError
+from workshop_brain.store import backup
+from workshop_brain.store.historian import Historian, check
 from workshop_brain.units import NS_PER_S
 
 KERNEL_ROOMS = (
     "workshop_brain.schedule.warm",
+    "workshop_brain.schedule.balance.warm",
     "workshop_brain.connect.warm",
     "workshop_brain.store.historian.sort",
 )
@@ -64,7 +67,7 @@ def _run_plant() -> None:
     signals.values(sim.now_ns)
 
 
-def examine(data: Path) -> list[Finding]:
+def examine(data: Path, *, quick: bool = False) -> list[Finding]:
     """Python, disk, history, ledger, screens and processes of a data directory."""
     findings = [
         Finding(sys.version_info >= (3, 11), f"Python {sys.version.split()[0]} (3.11 or newer)"),
@@ -74,7 +77,7 @@ def examine(data: Path) -> list[Finding]:
         return [*findings, Finding(True, f"{data}: nothing here yet; 'brain up' makes it")]
     free = shutil.disk_usage(data).free
     findings.append(Finding(free > _LEAST_FREE, f"{data}: {free / 2**30:.1f} GB free (least 2)"))
-    findings += [_history(data), _ledger(data), _processes(data)]
+    findings += [*_history(data, quick), _ledger(data), _processes(data), _rejected(data)]
     return findings
 
 
@@ -84,18 +87,54 @@ def _screens() -> Finding:
     return Finding(built.exists(), ("screens are built" if built.exists() else "no screens") + hint)
 
 
-def _history(data: Path) -> Finding:
-    if not (data / "historian").exists():
-        return Finding(True, f"{data}: no history yet")
+def _history(data: Path, quick: bool) -> list[Finding]:
+    directory = data / "historian"
+    if not directory.exists():
+        return [Finding(True, f"{data}: no history yet")]
+    damages = list(check.examine(directory, quick=quick))
+    findings = [Finding(damage.is_harmless, f"history: {damage}") for damage in damages]
+    if any(damage.part is check.Part.CATALOG for damage in damages):
+        return findings
     try:
-        historian = Historian(data / "historian", read_only=True)
+        historian = Historian(directory, read_only=True)
         try:
             stats = historian.stats()
         finally:
             historian.close()
     except BrainError as error:
-        return Finding(False, f"history: {error}")
-    return Finding(True, f"history: {json.dumps(stats, default=str)}")
+        return [*findings, Finding(False, f"history: {error}")]
+    return [*findings, Finding(True, f"history: {json.dumps(stats, default=str)}")]
+
+
+def repair(data: Path, target: Path | None) -> list[str]:
+    """Make a damaged history readable again, the brain being down; what was done.
+
+    target
+        Where backups are; their newest copies of the damaged files are put back.
+    """
+    directory = data / "historian"
+    damages = list(check.examine(directory))
+    if any(damage.part is check.Part.CATALOG for damage in damages):
+        raise DamageError(
+            f"{directory / 'catalog.sqlite'}: the catalog is damaged, which nothing can stand in "
+            "for; restore a backup into a new directory ('brain restore')"
+        )
+    log = [damage for damage in damages if damage.part is check.Part.LOG]
+    done = check.repair(directory, damages, _saved_in(target))
+    if log:
+        with Historian(directory, repair=True):
+            done += [f"{damage.path}: {damage.fault}; every valid frame is kept" for damage in log]
+    return done
+
+
+def _saved_in(target: Path | None) -> Callable[[str], Path | None]:
+    if target is None:
+        return lambda name: None
+    found: dict[str, Path] = {}
+    for name in backup.backups(target):
+        for item in backup.read_backup(target, name).items:
+            found[item.path] = backup.object_path(target, item.sha256)
+    return lambda name: found.get(f"historian/{name}")
 
 
 def _ledger(data: Path) -> Finding:
@@ -115,6 +154,16 @@ def _processes(data: Path) -> Finding:
         return Finding(True, "processes: none known")
     alive = [name for name, pid in pids.items() if _is_alive(int(pid))]
     return Finding(True, f"processes alive: {', '.join(sorted(alive)) or 'none'}")
+
+
+def _rejected(data: Path) -> Finding:
+    """Malformed payloads are the senders' matter: told, not wrong."""
+    told = [
+        f"{kept.source} ({', '.join(f'{cause} {n}' for cause, n in kept.causes.items())})"
+        for kept in rejected.kept(data)
+    ]
+    hint = "; look at them with 'brain rejected'" if told else ""
+    return Finding(True, f"malformed payloads: {', '.join(told) or 'none kept'}{hint}")
 
 
 def _is_alive(pid: int) -> bool:

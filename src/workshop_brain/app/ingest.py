@@ -179,6 +179,8 @@ class Ingest:
     token: str = ""
     owner: Callable[[str], str] = lambda path: ""
     """Source that a signal's path belongs to; "" when there is no such signal yet."""
+    kind: Callable[[str], SignalKind | None] = lambda path: None
+    """Kind of the signal that is stored under a path; None when there is none yet."""
     expected: tuple[tuple[str, str], ...] = ()
     """(source id, protocol) of the configured sources: listed as connecting until they come."""
     wall_ns: Callable[[], int] = time.time_ns
@@ -192,6 +194,7 @@ class Ingest:
     _refusals: dict[str, str] = field(default_factory=dict)
     _unregistered: dict[str, str] = field(default_factory=dict)
     """Why signals or texts of a source could not be registered, until they are."""
+    _renamed: set[str] = field(default_factory=set)
     _waiters: list[asyncio.Future[None]] = field(default_factory=list)
     """Who waits for the next sync; see ``durable``."""
     _serving: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
@@ -459,12 +462,28 @@ class Ingest:
         first, signals = handover.unpack_declare(body, source=link.hello.source)
         if link.peer is not None:
             self._check_signals(link, first, signals)
+        signals = [self._of_one_kind(signal) for signal in signals]
         ids = self.historian.declare(signals)
         self._unregistered.pop(link.hello.source, None)
         link.session.ids = _placed(link.session.ids, first, np.asarray(ids, np.uint32))
         text = np.asarray([s.kind is SignalKind.TEXT for s in signals], np.bool_)
         link.session.is_text = _placed(link.session.is_text, first, text)
         self.on_declared(list(ids), signals)
+
+    def _of_one_kind(self, signal: SignalDef) -> SignalDef:
+        """The signal under a path of its own when its stored values are texts and it is numbers
+        now, or the other way: a changed tag must not hold up its whole source."""
+        stored, is_text = self.kind(signal.path), signal.kind is SignalKind.TEXT
+        if stored is None or (stored is SignalKind.TEXT) is is_text:
+            return signal
+        path = f"{signal.path}_{'text' if is_text else 'number'}"
+        if path not in self._renamed:
+            self._renamed.add(path)
+            log.warning(
+                "%s: %s was %s and is %s now; it goes on as %s", signal.source, signal.path,
+                stored.name.lower(), signal.kind.name.lower(), path,
+            )  # fmt: skip
+        return replace(signal, path=path)
 
     def _check_signals(self, link: _Link, first: int, signals: list[SignalDef]) -> None:
         """Refuse signals of other sources, and more than any source has."""

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 
 from workshop_brain.app.ingest import Ingest
 from workshop_brain.connect.push.decode import MOST_SIGNALS, Body, Described, digest63
-from workshop_brain.connect.rows import TEXT, Fault, Faults, Rows, definition, full_path, kinds
+from workshop_brain.connect.rejected import Shelf
+from workshop_brain.connect.rows import (
+    TEXT,
+    Fault,
+    Faults,
+    Rows,
+    cause_of,
+    definition,
+    full_path,
+    kinds,
+)
 from workshop_brain.errors import PushError
 from workshop_brain.live.table import LiveTable
 from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
@@ -73,6 +83,8 @@ class Push:
     ----------
     live
         Tells which signals there are and whose they are.
+    kept
+        Where rows and bodies that could not be taken are kept for diagnosis.
     """
 
     def __init__(
@@ -82,7 +94,9 @@ class Push:
         ingest: Ingest,
         live: LiveTable,
         clock: Clock,
+        kept: Shelf,
     ) -> None:
+        self.kept = kept
         self._enterprise = enterprise
         self._ingest = ingest
         self._live = live
@@ -140,6 +154,15 @@ class Push:
                 told = await self._store(source, body, number, every_s, store=not is_repeat)
         await self._ingest.durable()
         return replace(told, is_repeat=is_repeat)
+
+    def unreadable(self, sender: str, data: bytes, why: str) -> None:
+        """Count and keep a body that cannot be decoded at all."""
+        source = f"{PROTOCOL}/{sender}"
+        self._ingest.refused(source, PROTOCOL, 1)
+        self.kept.note(source, "unreadable", "POST samples", why, data)
+        if time.monotonic() - self._logged.get((source, ""), -_LOG_EVERY_S) >= _LOG_EVERY_S:
+            self._logged[source, ""] = time.monotonic()
+            log.warning("%s: a body cannot be read: %s", source, why)
 
     # -- numbers --
 
@@ -308,6 +331,8 @@ class Push:
     def _log(self, source: str, faults: Faults) -> None:
         now = time.monotonic()
         for fault, count in faults.once_per_cause():
+            shown = f"{fault.row}\t{fault.column}\t{fault.value}".encode("utf-8", "replace")
+            self.kept.note(source, cause_of(fault), f"row {fault.row}", str(fault), shown)
             at = source, fault.id
             if now - self._logged.get(at, -_LOG_EVERY_S) >= _LOG_EVERY_S:
                 self._logged[at] = now

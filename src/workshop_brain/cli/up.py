@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workshop_brain.cli.show import print_json
+from workshop_brain.cli.show import note, print_json
 from workshop_brain.errors import BrainError, ConfigError
 
 if TYPE_CHECKING:
@@ -264,16 +264,33 @@ def doctor(
     compile_: Annotated[
         bool, typer.Option("--compile", help="Compile the kernels now and stop.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not read the bytes of the history's files.")
+    ] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make a damaged history readable; stop the brain first."),
+    ] = False,
+    backup: Annotated[
+        Path | None, typer.Option(help="With --repair: where 'brain backup' keeps backups.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Say what is in order and what is not; each finding with the way out."""
+    """Say what is in order and what is not; each finding with the way out.
+
+    Every file of the history is read and its checksum compared, about a minute for 40 GB.
+    """
     from workshop_brain.app.doctor import compile_kernels, examine
+    from workshop_brain.app.doctor import repair as repair_history
 
     if compile_:
         for name, seconds in compile_kernels():
             print(f"    {name}: {seconds:.1f} s", flush=True)
         return
-    findings = examine(data)
+    if repair:
+        for line in repair_history(data, backup):
+            note(f"repaired {line}")
+    findings = examine(data, quick=quick)
     if json_:
         print_json([dataclasses.asdict(finding) for finding in findings])
     for finding in [] if json_ else findings:

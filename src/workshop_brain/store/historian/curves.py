@@ -15,6 +15,7 @@ from workshop_brain.errors import DamageError
 from workshop_brain.model.curve import Curve
 from workshop_brain.store.historian.catalog import Catalog
 from workshop_brain.store.historian.log import sync_directory
+from workshop_brain.store.historian.partition import ODD
 from workshop_brain.store.historian.segment import force
 from workshop_brain.store.historian.steps import step_of, values_of
 
@@ -198,10 +199,10 @@ class CurveFile:
 
 def mergeable(files: Sequence[CurveFile]) -> list[CurveFile]:
     """Small files of one date to merge now: enough of them, or what is left of an older date."""
-    newest = max((f.date for f in files), default="")
+    newest = max((f.date for f in files if f.date not in ODD), default="")
     for date in sorted({f.date for f in files}):
         small = [f for f in files if f.date == date and f.bytes < _SMALL_BYTES]
-        few = MERGE if date == newest else 2
+        few = MERGE if date == newest or date in ODD else 2
         if len(small) >= few:
             ends = np.cumsum([f.bytes for f in small])
             most = max(2, int(np.searchsorted(ends, _MERGED_BYTES, side="right")))

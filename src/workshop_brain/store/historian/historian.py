@@ -4,7 +4,6 @@ import difflib
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,52 +20,33 @@ from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import curves as curve_files
 from workshop_brain.store.historian import log as wal
 from workshop_brain.store.historian import query as reading
-from workshop_brain.store.historian.catalog import Catalog, CurveKey, CurveWish, Segment
-from workshop_brain.store.historian.last import NEVER, LastValues
-from workshop_brain.store.historian.memtable import Memtable, concat, curve_size, slice_of
+from workshop_brain.store.historian.catalog import (
+    Catalog,
+    CurveKey,
+    CurveWish,
+    Segment,
+    catalog_exists,
+)
+from workshop_brain.store.historian.last import LastValues
+from workshop_brain.store.historian.memtable import (
+    ColumnPool,
+    Memtable,
+    concat,
+    curve_size,
+    slice_of,
+)
+from workshop_brain.store.historian.partition import ODD
 from workshop_brain.store.historian.rollup import Buckets
+from workshop_brain.store.historian.sealer import Believed, Sealer
 from workshop_brain.store.historian.tail import LogTail, pack_samples, unpack_samples
+from workshop_brain.store.historian.upkeep import Upkeep
 from workshop_brain.store.lock import DataLock
+from workshop_brain.store.settings import HistorianSettings
 from workshop_brain.units import NS_PER_DAY, NS_PER_H
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _LOOKS = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistorianSettings:
-    """How the historian keeps data.
-
-    Attributes
-    ----------
-    seal_rows, seal_s
-        A memory table becomes a file at this many rows or this age (seconds), whichever is first.
-    seal_curve_bytes
-        Or when its curves hold this many bytes: a vibration curve may have ten million.
-    tables
-        Full memory tables that may wait for sealing before appends have to wait.
-    merge
-        Files of one level and date that are merged into one of the next level.
-    retain_days, retain_rollup_days
-        Raw files (and curves) and rollups older than this many days are dropped; 0 keeps them for
-        ever. Now is the median of the signals' newest source times.
-    retain_curve_days
-        Curves older than this many days are dropped; 0: they go with the raw files.
-    """
-
-    seal_rows: int = 1_000_000
-    seal_curve_bytes: int = 64 * 1024**2
-    seal_s: float = 60.0
-    tables: int = 3
-    merge: int = 20
-    retain_days: int = 0
-    retain_rollup_days: int = 0
-    retain_curve_days: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seal_rows < 1 or self.seal_s <= 0 or self.tables < 1 or self.merge < 2:
-            raise ValueError(f"historian settings out of range: {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +82,16 @@ class Historian:
         read_only: bool = False,
         repair: bool = False,
         settings: HistorianSettings | None = None,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._directory = Path(path)
+        self._clock = clock
         self._settings = settings or HistorianSettings()
         self._read_only = read_only
         self._changed = threading.Condition(threading.RLock())
-        self._merging = threading.Lock()  # one at a time rewrites or drops files
         self._stop = threading.Event()
         self._frozen: list[_Frozen] = []
+        self._pool = ColumnPool(self._settings.tables + 2)
         self._fault = ""
         self._appended = 0
         self._lock_file: DataLock | None = None
@@ -121,7 +103,7 @@ class Historian:
     # -- opening and closing
 
     def _open_reader(self) -> None:
-        if not (self._directory / "catalog.sqlite").exists():
+        if not catalog_exists(self._directory):
             raise StoreError(
                 f"{self._directory}: no history here; give the data directory of a brain that has "
                 "run, with --data"
@@ -135,12 +117,20 @@ class Historian:
         try:
             (self._directory / "wal").mkdir(parents=True, exist_ok=True)
             wal.sync_directory(self._directory)
-            self._catalog = Catalog(self._directory / "catalog.sqlite", read_only=False)
+            self._catalog = Catalog(
+                self._directory / "catalog.sqlite", read_only=False, url=self._settings.catalog,
+                password_env=self._settings.catalog_password_env,
+            )  # fmt: skip
+            self._upkeep = Upkeep(self._directory, self._catalog, self._settings)
             self._load()
             self._recover(repair)
         except BaseException:
             self._lock_file.release()
             raise
+        self._sealer = Sealer(
+            self._directory, self._catalog, self._settings, self._believed, self._sealed_last,
+            self._pool,
+        )  # fmt: skip
         self._thread = threading.Thread(target=self._work, name="historian", daemon=True)
         self._thread.start()
         if self._table.rows >= self._settings.seal_rows:
@@ -158,6 +148,8 @@ class Historian:
         self._sealed_last = LastValues.unpack(self._catalog.blob("last_values"))
         self._last = LastValues.unpack(self._catalog.blob("last_values"))
         self._folded: tuple[int, int] = (0, 0)
+        newest = [s.max_time for s in self._catalog.segments() if s.date not in ODD]
+        self._believed = Believed(self._clock, self._sealed_last, max(newest, default=0))
 
     def _recover(self, repair: bool) -> None:
         from workshop_brain.store.historian.seal import remove_orphans
@@ -165,7 +157,7 @@ class Historian:
         sealed = self._catalog.meta("sealed", 0)
         recovery = wal.recover(self._directory / "wal", sealed=sealed, repair=repair)
         for path in remove_orphans(self._directory, self._catalog):
-            _log.info("removed %s, left unfinished by a crash", path)
+            _log.info("removed %s, which was never committed", path)
         frames = recovery.frames
         position = frames[-1].position if frames else sealed
         self._seqs = self._catalog.sessions()
@@ -190,7 +182,7 @@ class Historian:
             self._seqs[source, session] = seq
 
     def _new_table(self, position: int, capacity: int) -> Memtable:
-        return Memtable(capacity, position, started_s=time.monotonic())
+        return Memtable(capacity, position, started_s=time.monotonic(), pool=self._pool)
 
     def close(self) -> None:
         """Make everything durable and stop; what is not sealed yet stays in the log."""
@@ -203,6 +195,7 @@ class Historian:
         with self._changed:
             self._changed.notify_all()
         self._thread.join()
+        self._sealer.close()
         try:
             self._wal.close()
         finally:
@@ -403,6 +396,7 @@ class Historian:
         from workshop_brain.store.historian import sort
 
         sort.warm_up()
+        pa.array(np.zeros(1))  # the first one looks for pandas, which takes 0.15 s to load
         pause = 1.0
         while not self._stop.is_set():
             with self._changed:
@@ -433,23 +427,13 @@ class Historian:
         return age >= self._settings.seal_s and not self._table.is_empty
 
     def _seal(self, job: _Frozen) -> None:
-        from workshop_brain.store.historian.seal import seal
-
         with self._changed:
-            n = len(self._signals)
-        self._sealed_last.extend(n)
-        seal(
-            self._directory,
-            self._catalog,
-            job.table,
-            n_signals=n,
-            sessions=job.sessions,
-            last=self._sealed_last,
-        )
+            signals, tables = list(self._signals), [f.table for f in self._frozen]
+        self._sealer.seal(tables, job.sessions, signals)
         with self._changed:
             if self._folded[0] <= job.table.first_position:
-                self._last.extend(n)
-                self._last.merge(self._sealed_last)
+                self._last.extend(len(signals))
+                self._last.merge(self._sealed_last, self._believed.latest_ns)
                 self._folded = (job.table.last_position + 1, 0)
             self._frozen.remove(job)
             self._fault = ""
@@ -458,49 +442,12 @@ class Historian:
 
     def _tidy(self) -> None:
         """Merge what has accumulated and drop what is past its time."""
-        while self._merge_once(pace=True):
+        while self._upkeep.merge_once(self._pace):
             pass
-        self._retain()
-
-    def _merge_once(self, *, pace: bool, at_least: int | None = None) -> bool:
-        with self._merging:
-            return self._merge_next(pace, at_least)
-
-    def _merge_next(self, pace: bool, at_least: int | None) -> bool:
-        from workshop_brain.store.historian.seal import compact, compactable
-
-        merge = self._settings.merge
-        segments = self._catalog.segments()
-        newest = max((s.date for s in segments), default="")
-        inputs = compactable(segments, level=0, inputs=merge, at_least=at_least or merge)
-        level = 1
-        if not inputs:
-            inputs = compactable(segments, level=0, inputs=merge, at_least=2, before=newest)
-        if not inputs:  # a finished date's only file too: merging alone gives it rollups
-            dates = Counter(s.date for s in segments)
-            lone = [s for s in segments if dates[s.date] == 1]
-            inputs = compactable(lone, level=0, inputs=merge, at_least=1, before=newest)
-        if not inputs:
-            level = 2
-            inputs = compactable(segments, level=1, inputs=24, at_least=2, before=newest)
-        if not inputs:
-            return self._merge_curves()
-        compact(
-            self._directory, self._catalog, inputs, level=level,
-            between=self._pace if pace else self._check_stop,
-        )  # fmt: skip
-        return True
-
-    def _merge_curves(self) -> bool:
-        dates = self._catalog.curve_dates()
-        files = [
-            curve_files.CurveFile(id, dates.get(id, ""), name, size)
-            for id, name, _, size, _ in self._catalog.curve_files()
-        ]
-        inputs = curve_files.mergeable(files)
-        if inputs:
-            curve_files.merge_curves(self._directory, self._catalog, inputs)
-        return bool(inputs)
+        if (
+            median := self._believed.median_ns()
+        ) is not None:  # one wrong clock must not empty the store
+            self._upkeep.retain(min(median, self._clock() + NS_PER_DAY))
 
     def _check_stop(self, busy_s: float) -> None:
         if self._stop.is_set():
@@ -511,54 +458,19 @@ class Historian:
         if self._stop.wait(0.0 if self._frozen else busy_s):
             raise _Stopped
 
-    def _retain(self) -> None:
-        s = self._settings
-        if not (s.retain_days or s.retain_rollup_days or s.retain_curve_days):
-            return
-        seen = self._sealed_last.time_ns[self._sealed_last.time_ns != NEVER]
-        if not len(seen):
-            return
-        newest = int(np.median(seen))  # one device with a wrong clock must not empty the store
-        if s.retain_days:
-            keep_curves = s.retain_curve_days > 0
-            self.drop_before(newest - s.retain_days * NS_PER_DAY, keep_curves=keep_curves)
-        if s.retain_curve_days:
-            self.drop_curves_before(newest - s.retain_curve_days * NS_PER_DAY)
-        if s.retain_rollup_days:
-            self.drop_before(newest - s.retain_rollup_days * NS_PER_DAY, rollups=True)
-
     def drop_before(self, time_ns: int, *, rollups: bool = False, keep_curves: bool = False) -> int:
-        """Drop raw files and curves (or rollups) whose newest sample is older; how many."""
+        """Drop raw files and curves (or rollups) whose newest sample is older; how many.
+
+        Rows with times that cannot be right stay.
+        """
         self._writable()
-        dropped = 0 if rollups or keep_curves else self.drop_curves_before(time_ns)
-        with self._merging:
-            return dropped + self._drop_before(time_ns, rollups)
+        dropped = 0 if rollups or keep_curves else self._upkeep.drop_curves_before(time_ns)
+        return dropped + self._upkeep.drop_before(time_ns, rollups=rollups)
 
     def drop_curves_before(self, time_ns: int) -> int:
         """Drop files of curves whose newest curve is older; how many."""
         self._writable()
-        with self._merging:
-            old = [x for x in self._catalog.curve_files() if x[4] < time_ns]
-            with self._catalog.transaction():
-                for id, *_ in old:
-                    self._catalog.drop_curve_file(id)
-            for _, name, *_ in old:
-                (self._directory / name).unlink(missing_ok=True)
-            return len(old)
-
-    def _drop_before(self, time_ns: int, rollups: bool) -> int:
-        old = [
-            x
-            for x in self._catalog.segments(to_ns=time_ns, bucket_ns=None)
-            if x.max_time < time_ns and (x.bucket_ns > 0) == rollups
-        ]
-        if not old:
-            return 0
-        with self._catalog.transaction():
-            self._catalog.drop_segments([x.id for x in old])
-        for name in [x.file for x in old]:
-            (self._directory / name).unlink(missing_ok=True)
-        return len(old)
+        return self._upkeep.drop_curves_before(time_ns)
 
     def seal(self) -> None:
         """Turn everything appended so far into files and wait for it; StoreError when it fails."""
@@ -574,7 +486,7 @@ class Historian:
     def compact(self) -> None:
         """Seal, then merge the files of every date now, few or many."""
         self.seal()
-        while self._merge_once(pace=False, at_least=2):
+        while self._upkeep.merge_once(self._check_stop, at_least=2):
             pass
 
     # -- reading
@@ -587,12 +499,15 @@ class Historian:
         *,
         points: int | None = None,
         method: str = "minmax",
+        restated: bool = False,
     ) -> pa.Table:
         """History of signals, ``from_ns <= t < to_ns``, signals in the order asked for.
 
         Without ``points``: path, time_ns, value, quality, text; one row per (signal, time).
         With ``points``: path, time_ns, min, max, avg, count, first, last per bucket; buckets are
-        aligned to 1 s from 1 s width on and to 1 min from 1 min on.
+        aligned to 1 s from 1 s width on, to 1 min from 1 min on and to 1 h from half an hour on.
+        With ``restated`` too: ``restated_ns``, when late rows changed a minute of the bucket that
+        had been rolled up (null: never), by the brain's clock.
         With ``points`` and ``method="lttb"``: the columns without points, at most ``points`` rows
         of each signal, chosen so that the drawn line keeps its shape; text signals are refused.
 
@@ -619,7 +534,39 @@ class Historian:
             return self._triangles(ids, chosen, from_ns, to_ns, points, method)
         width = reading.bucket_width(from_ns, to_ns, points)
         buckets = self._buckets(chosen, from_ns, to_ns, width)
-        return reading.bucket_table(buckets, ids, self._signals)
+        table = reading.bucket_table(buckets, ids, self._signals)
+        return self._with_marks(table, ids, width) if restated else table
+
+    def restated(self, signals: Sequence[str], from_ns: int, to_ns: int) -> pa.Table:
+        """``path, from_ns, to_ns, rows, at_ns``: minutes ``from_ns <= t < to_ns`` that had been
+        rolled up when late rows changed them at ``at_ns`` (the brain's clock); oldest mark first.
+        """
+        from workshop_brain.store.historian import restated
+
+        marks = restated.Marks.unpack(self._catalog.blob(restated.RESTATED))
+        marks = marks.of(np.array(self._find(signals), np.uint32), from_ns, to_ns)
+        paths = [self._signals[id].path for id in marks.signal]
+        return pa.table(
+            {
+                "path": pa.array(paths, pa.string()),
+                "from_ns": marks.from_ns,
+                "to_ns": marks.to_ns,
+                "rows": marks.rows,
+                "at_ns": marks.at_ns,
+            }
+        )
+
+    def _with_marks(self, table: pa.Table, ids: Sequence[int], width: int) -> pa.Table:
+        from workshop_brain.store.historian import restated
+
+        marks = restated.Marks.unpack(self._catalog.blob(restated.RESTATED))
+        at = np.zeros(len(table), np.int64)
+        slot, time_ns = table["path"].combine_chunks().indices, table["time_ns"].to_numpy()
+        for k, id in enumerate(ids):
+            rows = np.flatnonzero(slot.to_numpy() == k)
+            found = marks.take(marks.signal == id)
+            at[rows] = restated.newest_mark(found, time_ns[rows], width)
+        return table.append_column("restated_ns", pa.array(at, mask=at == 0))
 
     def _rows(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int) -> Samples:
         return self._steady(
@@ -819,7 +766,7 @@ class Historian:
         sealed = self._catalog.meta("sealed", 0)
         last = LastValues.unpack(self._catalog.blob("last_values"))
         last.extend(len(self._signals))
-        last.fold(self._tail.behind(sealed)[0])
+        last.fold(self._tail.behind(sealed)[0], self._believed.look())
         return last.copy()
 
     def _fold(self, table: Memtable) -> None:
@@ -828,7 +775,8 @@ class Historian:
         if table.first_position < position:
             return
         start = done if table.first_position == position else 0
-        self._last.fold(slice_of(table.columns, start, table.rows))
+        latest_ns = max(self._believed.latest_ns, self._clock() + NS_PER_DAY)
+        self._last.fold(slice_of(table.columns, start, table.rows), latest_ns)
         self._folded = (table.first_position, table.rows)
 
     def curves(
@@ -920,14 +868,15 @@ def _figures(
     return {
         "files": {f"L{k}": sum(s.level == k for s in raw) for k in sorted({s.level for s in raw})},
         "rows": sum(s.rows for s in raw),
+        "odd_time_rows": sum(s.rows for s in raw if s.date in ODD),
         "bytes": sum(s.bytes for s in raw),
         "rollup_bytes": sum(s.bytes for s in segments if s.bucket_ns),
         "duplicates": sum(s.duplicates for s in raw),
         "conflicts": sum(s.conflicts for s in raw),
         "curves": sum(c[2] for c in curves),
         "curve_bytes": sum(c[3] for c in curves),
-        "first_ns": min((s.min_time for s in raw), default=0),
-        "last_ns": max((s.max_time for s in raw), default=0),
+        "first_ns": min((s.min_time for s in raw if s.date not in ODD), default=0),
+        "last_ns": max((s.max_time for s in raw if s.date not in ODD), default=0),
     }
 
 

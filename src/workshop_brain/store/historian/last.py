@@ -1,4 +1,8 @@
-"""The last value of every signal, by source time."""
+"""The last value of every signal, by source time.
+
+A time of the future, behind ``latest_ns``, never stands against one that can be right; among those
+of the future the later in the log wins.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,6 +12,20 @@ from numpy.typing import NDArray
 from workshop_brain.model.signal import Quality, Samples
 
 NEVER = -(2**63)
+# Clocks that were never set begin in 1601, 1970, 1980 or (Siemens) 1990.
+EARLIEST_NS = 946_684_800_000_000_000  # 2000-01-01
+
+
+def believable(time_ns: NDArray[np.int64], latest_ns: int) -> NDArray[np.bool_]:
+    """Which times can be right."""
+    return (time_ns >= EARLIEST_NS) & (time_ns <= latest_ns)
+
+
+def _rank(time_ns: NDArray[np.int64], latest_ns: int) -> NDArray[np.int64]:
+    """What is compared instead of the times."""
+    if not len(time_ns) or time_ns.max() <= latest_ns:
+        return time_ns
+    return np.where(time_ns > latest_ns, EARLIEST_NS - 1, time_ns)
 
 
 @dataclass(slots=True)
@@ -26,11 +44,11 @@ class LastValues:
             self.value = np.append(self.value, np.full(more, np.nan))
             self.quality = np.append(self.quality, np.full(more, int(Quality.BAD), np.uint8))
 
-    def fold(self, rows: Samples) -> None:
+    def fold(self, rows: Samples, latest_ns: int) -> None:
         """Take over rows in the order of the log; of equal times the later row wins."""
         if not len(rows):
             return
-        time = rows.time_ns
+        time = _rank(rows.time_ns, latest_ns)
         if np.all(time[1:] >= time[:-1]):
             newest = np.full(len(self.time_ns), -1, np.int64)
             newest[rows.signal] = np.arange(len(rows))
@@ -40,21 +58,25 @@ class LastValues:
             newest[rows.signal[order]] = order
         ids = np.flatnonzero(newest >= 0)
         at = newest[ids]
-        later = time[at] >= self.time_ns[ids]
+        later = time[at] >= _rank(self.time_ns[ids], latest_ns)
         self._put(ids[later], rows, at[later])
 
-    def fold_sorted(self, rows: Samples) -> None:
+    def fold_sorted(self, rows: Samples, latest_ns: int) -> None:
         """Take over rows sorted by (signal, time) that come later in the log than what is known."""
         if not len(rows):
             return
+        if rows.time_ns.max() > latest_ns:  # rows of the future stand last and do not count
+            self.fold(rows, latest_ns)
+            return
         at = np.append(np.flatnonzero(rows.signal[1:] != rows.signal[:-1]), len(rows) - 1)
         ids = rows.signal[at]
-        later = rows.time_ns[at] >= self.time_ns[ids]
+        later = _rank(rows.time_ns[at], latest_ns) >= _rank(self.time_ns[ids], latest_ns)
         self._put(ids[later], rows, at[later])
 
-    def merge(self, other: "LastValues") -> None:
+    def merge(self, other: "LastValues", latest_ns: int) -> None:
         """Take over what is at least as new in another one of the same length."""
-        newer = other.time_ns >= self.time_ns[: len(other.time_ns)]
+        known = self.time_ns[: len(other.time_ns)]
+        newer = _rank(other.time_ns, latest_ns) >= _rank(known, latest_ns)
         ids = np.flatnonzero(newer)
         self.time_ns[ids] = other.time_ns[ids]
         self.value[ids] = other.value[ids]
@@ -64,6 +86,11 @@ class LastValues:
         self.time_ns[ids] = rows.time_ns[at]
         self.value[ids] = rows.value[at]
         self.quality[ids] = rows.quality[at]
+
+    def median_ns(self, latest_ns: int) -> int | None:
+        """Median of the times that can be right; None when there is none."""
+        seen = self.time_ns[believable(self.time_ns, latest_ns)]
+        return int(np.median(seen)) if len(seen) else None
 
     def pack(self) -> bytes:
         """Bytes for the catalog."""

@@ -6,7 +6,8 @@ A log file is a row of frames and is named after the position of its first frame
 
 little-endian; the checksum covers everything behind itself. Positions count frames without a gap.
 ``durable`` is the highest position that was on disk when the frame was written: it tells a torn
-tail, which nobody was ever told about, from damage to something acknowledged.
+tail, which nobody was ever told about, from damage to something acknowledged. Of the last frames no
+later one tells; a writer that is closed leaves its position in the file ``synced``.
 """
 
 import errno
@@ -15,6 +16,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ SAMPLES = 1
 CURVE = 2
 _HEAD = struct.Struct("<4sIIIQQ")
 _TAIL = struct.Struct("<IIQQ")  # the part of the head that the checksum covers
+_SYNCED = struct.Struct("<QI")  # position, crc32
 Buffer = bytes | memoryview
 
 
@@ -153,6 +156,7 @@ class LogWriter:
         """Sync and close."""
         try:
             self.sync()
+            _note_synced(self._directory, self._durable)
         finally:
             for file in self._open:
                 os.close(file.fd)
@@ -281,7 +285,8 @@ def recover(directory: Path, *, sealed: int, repair: bool = False) -> Recovery:
     ------
     DamageError
         When a frame is missing or damaged that had been acknowledged. With ``repair`` the bytes of
-        the damaged files are copied to ``*.damaged`` and every valid frame is kept.
+        the damaged files are copied to ``*.damaged`` and every valid frame is kept, up to the first
+        hole in what had not been acknowledged.
     """
     frames: dict[int, Frame] = {}
     for path in log_files(directory):
@@ -289,22 +294,38 @@ def recover(directory: Path, *, sealed: int, repair: bool = False) -> Recovery:
             if frame.position > sealed:
                 frames.setdefault(frame.position, frame)
     ordered = [frames[position] for position in sorted(frames)]
-    acknowledged = max((frame.durable for frame in ordered), default=sealed)
+    told = acknowledged(directory, ordered, sealed)
+    if repair:
+        _set_aside(directory)
     expected = sealed + 1
     for k, frame in enumerate(ordered):
         if frame.position == expected:
             expected += 1
             continue
-        if acknowledged < expected:
+        # what is behind a hole that nobody was told about goes: its sender fills the hole again,
+        # and would not be heard with lower sequence numbers than those behind it
+        if told < expected or (repair and told < frame.position - 1):
             _cut(ordered[k:])
             ordered = ordered[:k]
             break
         if not repair:
             raise _damage(ordered[k - 1] if k else None, frame, expected)
         expected = frame.position + 1
+    if expected <= told and not repair:
+        raise _cut_short(directory, ordered, expected, told)
     if repair:
-        _set_aside(directory)
+        (directory / "synced").unlink(missing_ok=True)  # the next frames take the lost positions
     return Recovery(ordered, _trim(directory))
+
+
+def acknowledged(directory: Path, frames: Sequence[Frame], sealed: int) -> int:
+    """Highest position that is known to have been acknowledged."""
+    told = max((frame.durable for frame in frames), default=sealed)
+    with suppress(FileNotFoundError, struct.error):
+        position, crc = _SYNCED.unpack((directory / "synced").read_bytes())
+        if crc == zlib.crc32(position.to_bytes(8, "little")):
+            told = max(told, position)
+    return max(told, sealed)
 
 
 def read_body(frame: Frame) -> memoryview:
@@ -372,9 +393,34 @@ def _damage(before: Frame | None, after: Frame, expected: int) -> DamageError:
         where = f"{after.path}: before byte {after.offset}"
     return DamageError(
         f"{where}: the log frames {expected} to {after.position - 1}, which were acknowledged, are "
-        "damaged or missing; restore the file from a backup, or open the historian with "
-        "repair=True to keep every valid frame and set the damaged bytes aside"
+        "damaged or missing; restore a backup, or run 'brain doctor --repair' to keep every valid "
+        "frame and set the damaged bytes aside"
     )
+
+
+def _cut_short(directory: Path, frames: Sequence[Frame], expected: int, told: int) -> DamageError:
+    files = log_files(directory)
+    where = f"{frames[-1].path}: from byte {frames[-1].end}" if frames else str(directory)
+    if not frames and files:
+        where = str(files[-1])
+    return DamageError(
+        f"{where}: the log frames {expected} to {told}, which were acknowledged, are damaged or "
+        "missing; restore a backup, or run 'brain doctor --repair' to keep every valid frame and "
+        "set the damaged bytes aside"
+    )
+
+
+def _note_synced(directory: Path, position: int) -> None:
+    part = directory / "synced.part"
+    try:
+        with part.open("wb") as file:
+            file.write(_SYNCED.pack(position, zlib.crc32(position.to_bytes(8, "little"))))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(directory / "synced")
+        sync_directory(directory)
+    except OSError as error:
+        raise _failed(part, error) from error
 
 
 def _failed(path: Path, error: OSError) -> StoreError:

@@ -1,5 +1,7 @@
 """The newest rows, in columns of a fixed length, in the order of the log."""
 
+import weakref
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +10,8 @@ from numpy.typing import NDArray
 
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import Samples
+
+ROW_BYTES = 21
 
 
 @dataclass(slots=True)
@@ -25,10 +29,12 @@ class Memtable:
     started_s: float = 0.0
     curves: list[Curve] = field(default_factory=list)
     curve_bytes: int = 0
+    pool: "ColumnPool | None" = None
     columns: Samples = field(init=False)
 
     def __post_init__(self) -> None:
-        self.columns = empty(self.capacity)
+        pool = self.pool
+        self.columns = empty(self.capacity) if pool is None else pool.empty(self.capacity)
         self.last_position = self.first_position - 1
 
     @property
@@ -64,6 +70,39 @@ class Memtable:
     def view(self) -> Samples:
         """The visible rows."""
         return slice_of(self.columns, 0, self.rows)
+
+
+class ColumnPool:
+    """Memory for columns that is used again once nobody looks at it any more.
+
+    Touching fresh memory costs more than filling it: up to 38 of the 165 ns that a row took.
+    """
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._free: deque[memoryview] = deque()  # no lock: a finalizer may run anywhere
+
+    def empty(self, rows: int) -> Samples:
+        """Uninitialised columns; their memory comes back with the last view of any of them."""
+        memory = self._take(rows * ROW_BYTES)
+        whole = np.frombuffer(memory, np.uint8)  # the base of every view that is made from it
+        weakref.finalize(whole, self._give_back, memory).atexit = False
+        time_ns, value = whole[: 8 * rows], whole[8 * rows : 16 * rows]  # the widest first: aligned
+        signal, quality = whole[16 * rows : 20 * rows], whole[20 * rows : 21 * rows]
+        return Samples(
+            signal.view(np.uint32), time_ns.view(np.int64), value.view(np.float64), quality
+        )
+
+    def _take(self, size: int) -> memoryview:
+        while self._free:
+            memory = self._free.pop()
+            if len(memory) >= size:
+                return memory
+        return np.empty(size, np.uint8).data
+
+    def _give_back(self, memory: memoryview) -> None:
+        if len(self._free) < self._keep:
+            self._free.append(memory)
 
 
 def curve_size(curve: Curve) -> int:

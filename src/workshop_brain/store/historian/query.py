@@ -106,10 +106,10 @@ def read_rows(
 ) -> Samples:
     """Rows of sorted signal ids, sorted by (signal, time), one per instant (the newest wins)."""
     parts: list[Samples] = []
-    for segment in snapshot.segments:
-        if segment.max_signal < ids[0] or segment.min_signal > ids[-1]:
-            continue
-        opened = files.get(segment)
+    wanted = [
+        s for s in snapshot.segments if s.max_signal >= ids[0] and s.min_signal <= ids[-1]
+    ]  # all are opened before the first is read: what is merged meanwhile is not missed then
+    for opened in [files.get(segment) for segment in wanted]:
         runs = opened.runs.select(ids, from_ns, to_ns)
         with opened.lock:
             pieces = read_runs(opened.file, opened.path, runs)
@@ -151,7 +151,8 @@ def read_decimated(
 
 
 def bucket_width(from_ns: int, to_ns: int, points: int) -> int:
-    """Width of a bucket, ns: whole seconds from 1 s on, whole minutes from 1 min on."""
+    """Width of a bucket, ns: whole seconds from 1 s on, whole minutes from 1 min on, whole hours
+    from half an hour on."""
     width = max(-(-(to_ns - from_ns) // points), 1)
     for unit in reversed(BUCKETS):
         if width > unit // 2:

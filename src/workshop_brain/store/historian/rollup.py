@@ -22,9 +22,9 @@ from workshop_brain.store.historian.segment import (
     force,
     join,
 )
-from workshop_brain.units import NS_PER_MIN, NS_PER_S
+from workshop_brain.units import NS_PER_H, NS_PER_MIN, NS_PER_S
 
-BUCKETS = (NS_PER_S, NS_PER_MIN)
+BUCKETS = (NS_PER_S, NS_PER_MIN, NS_PER_H)
 SAVING = 32
 _VALUES = ("min", "max", "sum", "first", "last")
 SCHEMA = pa.schema(
@@ -184,8 +184,11 @@ def _encode(part: Buckets, group: int, width_ns: int) -> tuple[pa.Table, Runs]:
         "min": part.low, "max": part.high, "sum": part.total, "first": part.first,
         "last": part.last,
     }  # fmt: skip
+    decimals, integers, is_raw = np.empty(n, np.int8), np.empty(n, np.int64), np.empty(n, np.bool_)
     scales = [
-        sort.scale_values(starts, v, v.view(np.int64), good, sort.POW10)[0]
+        sort.scale_values(
+            starts, v, v.view(np.int64), good, sort.POW10, decimals, integers, is_raw
+        )[0]
         for v in columns.values()
     ]
     scale = np.where(np.min(scales, axis=0) < 0, -1, np.max(scales, axis=0)).astype(np.int8)

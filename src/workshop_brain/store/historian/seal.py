@@ -6,7 +6,7 @@ written and forced to disk first, then one catalog transaction makes them visibl
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import Samples
-from workshop_brain.store.historian.catalog import Catalog, Segment
+from workshop_brain.store.historian.catalog import Catalog, Segment, file_crc
 from workshop_brain.store.historian.curves import write_curves
 from workshop_brain.store.historian.last import LastValues
 from workshop_brain.store.historian.log import sync_directory
-from workshop_brain.store.historian.memtable import Memtable, concat
+from workshop_brain.store.historian.memtable import ColumnPool, Memtable, concat
+from workshop_brain.store.historian.partition import Partition, Splitter, date_of
+from workshop_brain.store.historian.restated import RESTATED, restate
 from workshop_brain.store.historian.rollup import BUCKETS, RollupWriter
 from workshop_brain.store.historian.segment import (
     GROUP_ROWS,
@@ -33,58 +35,88 @@ from workshop_brain.store.historian.segment import (
     sort_rows,
     write_segment,
 )
-from workshop_brain.units import NS_PER_DAY
 
 SessionSeqs = dict[tuple[str, int], int]
+CurveFileRow = tuple[int, str, str, int, int, int]
+CurveFileKey = tuple[str, int, str, int, str]
 
 
-def date_of(time_ns: int) -> str:
-    """UTC date of an instant, as in the names of the partitions."""
-    return datetime.fromtimestamp(time_ns // NS_PER_DAY * 86_400, UTC).strftime("%Y-%m-%d")
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Files of a memory table that no commit has made visible yet.
 
-
-def seal(
-    directory: Path,
-    catalog: Catalog,
-    table: Memtable,
-    *,
-    n_signals: int,
-    sessions: SessionSeqs,
-    last: LastValues,
-) -> list[Segment]:
-    """Write a memory table as level 0 files, one per date, and its curves; commit.
-
-    n_signals
-        Length of the signal registry.
-    sessions, last
-        Sequence numbers and last values as of the table's last position, kept with the commit.
+    ``rows`` are sorted, one per (signal, time); ``curves`` are the rows of curve files with the
+    keys of their curves.
     """
-    rows, duplicates, conflicts = sort_rows(table.view(), n_signals)
-    last.fold_sorted(rows)
-    files: list[tuple[Segment, Runs]] = []
-    for part in _by_date(rows):
+
+    rows: Samples
+    segments: list[tuple[Segment, bytes]]
+    curves: list[tuple[CurveFileRow, list[CurveFileKey]]]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all the files."""
+        return [s.file for s, _ in self.segments] + [file[2] for file, _ in self.curves]
+
+
+def write_table(
+    directory: Path, catalog: Catalog, table: Memtable, splitter: Splitter, pool: ColumnPool
+) -> Sealed:
+    """Write a memory table as durable level 0 files, one per partition, and its curves.
+
+    pool
+        Where the sorted rows find memory.
+    """
+    n_signals = len(splitter.group)
+    rows, duplicates, conflicts = sort_rows(table.view(), n_signals, pool)
+    files: list[tuple[Segment, bytes]] = []
+    for partition, part in splitter.split(rows):
         id = catalog.next_id()
-        date = date_of(int(part.time_ns[0]))
-        name = f"segments/date={date}/L0/{id:012d}.parquet"
+        name = f"segments/{partition.folder}/L0/{id:012d}.parquet"
         written = write_segment(directory / name, part, group_rows=L0_GROUP_ROWS)
         segment = _row(
-            id, written, name, date, 0, n_signals, (table.first_position, table.last_position),
+            id, written, name, partition.date, 0, n_signals,
+            (table.first_position, table.last_position),
             (0, 0) if files else (duplicates, conflicts),
         )  # fmt: skip
-        files.append((segment, written.runs))
-    curve_files = list(_write_curves(directory, catalog, table.curves))
-    names = [s.file for s, _ in files] + [file[2] for file, _ in curve_files]
-    _sync_parents(directory, names)
-    packed = [(segment, runs.pack()) for segment, runs in files]
+        files.append((segment, written.runs.pack()))
+    curves = list(_write_curves(directory, catalog, table.curves, splitter.latest_ns))
+    made = Sealed(rows, files, curves)
+    _sync_parents(directory, made.names)
+    return made
+
+
+def commit(
+    catalog: Catalog,
+    table: Memtable,
+    made: Sealed,
+    *,
+    sessions: SessionSeqs,
+    last: LastValues,
+    latest_ns: int,
+    now_ns: int,
+) -> None:
+    """Make a table's files visible; tables in the order of the log.
+
+    sessions, last
+        Sequence numbers as of the table's last position, and last values as of the one before it;
+        both are kept with the commit.
+    latest_ns, now_ns
+        Stamps behind ``latest_ns`` are in the future; now by the brain's clock, for the marks of
+        restated rollups.
+    """
+    last.fold_sorted(made.rows, latest_ns)
+    restated = restate(catalog, made.rows, now_ns)
     with catalog.transaction():
-        for segment, runs in packed:
+        for segment, runs in made.segments:
             catalog.add_segment(segment, runs)
-        for file, keys in curve_files:
+        for file, keys in made.curves:
             catalog.add_curves(file, keys)
         catalog.put_sessions(sessions)
         catalog.set_meta("sealed", table.last_position)
         catalog.set_meta("last_values", last.pack())
-    return [segment for segment, _ in files]
+        if restated is not None:
+            catalog.set_meta(RESTATED, restated)
 
 
 def compact(
@@ -104,8 +136,9 @@ def compact(
     old = catalog.segments(bucket_ns=None)
     gone = {s.id for s in inputs}
     id, date = catalog.next_id(), inputs[0].date
+    folder = Partition.of(inputs[0].file).folder
     epoch = max(s.epoch for s in inputs)
-    name = f"segments/date={date}/L{level}/{id:012d}.parquet"
+    name = f"segments/{folder}/L{level}/{id:012d}.parquet"
     positions = inputs[0].first_position, inputs[-1].last_position
     writer = SegmentWriter(directory / name, group_rows=GROUP_ROWS)
     rollups = [RollupWriter(width) for width in BUCKETS]
@@ -129,7 +162,7 @@ def compact(
     ]
     for width, rollup in zip(BUCKETS, rollups, strict=True):
         rid = catalog.next_id()
-        short = f"rollups/date={date}/{width // 1_000_000_000}s/{rid:012d}.parquet"
+        short = f"rollups/{folder}/{width // 1_000_000_000}s/{rid:012d}.parquet"
         if (rolled := rollup.write(directory / short)) is not None:
             row = _row(
                 rid, rolled, short, date, level, epoch, positions, (0, 0), unit=id, width=width
@@ -147,34 +180,6 @@ def compact(
     return made[0][0]
 
 
-def compactable(
-    segments: Sequence[Segment], *, level: int, inputs: int, at_least: int, before: str = "~"
-) -> list[Segment]:
-    """The oldest stretch of files of one level and date that follow each other in the log.
-
-    segments
-        Raw files in the order of the log.
-    inputs, at_least
-        Most and fewest files to merge.
-    before
-        Only dates before this one.
-    """
-    for date in sorted({s.date for s in segments if s.level == level and s.date < before}):
-        stretch: list[Segment] = []
-        for segment in (s for s in segments if s.date == date):
-            if segment.level != level:
-                if len(stretch) >= at_least:
-                    return stretch
-                stretch = []
-                continue
-            stretch.append(segment)
-            if len(stretch) == inputs:
-                return stretch
-        if len(stretch) >= at_least:
-            return stretch
-    return []
-
-
 def remove_orphans(directory: Path, catalog: Catalog) -> list[Path]:
     """Remove files that no commit made visible, left by a crash."""
     known = {s.file for s in catalog.segments(bucket_ns=None)}
@@ -186,19 +191,6 @@ def remove_orphans(directory: Path, catalog: Catalog) -> list[Path]:
                 path.unlink()
                 removed.append(path)
     return removed
-
-
-def _by_date(rows: Samples) -> Iterator[Samples]:
-    day = rows.time_ns // NS_PER_DAY
-    if not len(rows):
-        return
-    days = np.unique(day[[0, -1]]) if day.min() == day.max() else np.unique(day)
-    if len(days) == 1:
-        yield rows
-        return
-    for value in days:
-        mask = day == value
-        yield Samples(rows.signal[mask], rows.time_ns[mask], rows.value[mask], rows.quality[mask])
 
 
 def _row(
@@ -233,15 +225,16 @@ def _row(
         last_position=positions[1],
         duplicates=lost[0],
         conflicts=lost[1],
+        file_crc=file_crc(written.path),
     )
 
 
 def _write_curves(
-    directory: Path, catalog: Catalog, curves: Sequence[Curve]
-) -> Iterator[tuple[tuple[int, str, str, int, int, int], list[tuple[str, int, str, int, str]]]]:
+    directory: Path, catalog: Catalog, curves: Sequence[Curve], latest_ns: int
+) -> Iterator[tuple[CurveFileRow, list[CurveFileKey]]]:
     dates: dict[str, list[Curve]] = {}
     for curve in curves:
-        dates.setdefault(date_of(curve.time_ns), []).append(curve)
+        dates.setdefault(date_of(curve.time_ns, latest_ns), []).append(curve)
     for date, group in dates.items():
         id = catalog.next_id()
         name = f"curves/date={date}/{id:012d}.parquet"

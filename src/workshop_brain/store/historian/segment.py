@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import DamageError
 from workshop_brain.model.signal import Samples
-from workshop_brain.store.historian.memtable import concat, empty
+from workshop_brain.store.historian.memtable import ColumnPool, concat, empty, slice_of
 
 POW10 = np.array([10.0**k for k in range(10)])
 RAW = 1
@@ -133,6 +133,7 @@ class SegmentWriter:
         self._groups = 0
         self._rows = 0
         self._runs: list[Runs] = []
+        self._scratch = Scratch(group_rows)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = _open_writer(path, SCHEMA, group_rows, floats=("raw",))
 
@@ -140,17 +141,10 @@ class SegmentWriter:
         """Append rows sorted by (signal, time) that follow all rows written before."""
         for start in range(0, len(samples), self._group_rows):
             stop = min(start + self._group_rows, len(samples))
-            self._write_group(
-                Samples(
-                    samples.signal[start:stop],
-                    samples.time_ns[start:stop],
-                    samples.value[start:stop],
-                    samples.quality[start:stop],
-                )
-            )
+            self._write_group(slice_of(samples, start, stop))
 
     def _write_group(self, part: Samples) -> None:
-        table, runs = encode(part, self._groups)
+        table, runs = encode(part, self._groups, self._scratch)
         self._writer.write_table(table, row_group_size=len(part))
         self._runs.append(runs)
         self._groups += 1
@@ -175,19 +169,31 @@ def join(runs: list[Runs]) -> Runs:
     return Runs(*(np.concatenate([getattr(r, name) for r in runs]) for name, _ in _RUN))
 
 
-def encode(part: Samples, group: int) -> tuple[pa.Table, Runs]:
-    """One row group as a Parquet table, with its runs."""
+class Scratch:
+    """Columns of one row group on their way to a file, used again for the next group."""
+
+    def __init__(self, rows: int) -> None:
+        self.tick = np.empty(rows, np.int32)
+        self.time = np.empty(rows, np.int64)
+        self.scale = np.empty(rows, np.int8)
+        self.scaled = np.empty(rows, np.int64)
+        self.is_raw = np.empty(rows, np.bool_)
+
+
+def encode(part: Samples, group: int, scratch: Scratch) -> tuple[pa.Table, Runs]:
+    """One row group as a Parquet table, with its runs; the table holds until the next one."""
     from workshop_brain.store.historian import sort
 
     n = len(part)
-    bits = part.value.view(np.int64)
     starts = sort.run_starts(part.signal, n)
-    tick, time = sort.scale_times(starts, part.time_ns, sort.TICKS)
-    scale, flags, scaled, is_raw = sort.scale_values(
-        starts, part.value, bits, part.quality, sort.POW10
-    )
+    tick = sort.scale_times(starts, part.time_ns, sort.TICKS, scratch.tick, scratch.time)
+    scale, flags = sort.scale_values(
+        starts, part.value, part.value.view(np.int64), part.quality, sort.POW10,
+        scratch.scale, scratch.scaled, scratch.is_raw,
+    )  # fmt: skip
     rows = np.diff(starts, append=n)
-    if is_raw.any():
+    scaled = scratch.scaled[:n]
+    if flags.any() and (is_raw := scratch.is_raw[:n]).any():
         scaled_column = pa.array(scaled, mask=is_raw)
         raw_column = pa.array(part.value, mask=~is_raw, from_pandas=False)
     else:
@@ -195,9 +201,9 @@ def encode(part: Samples, group: int) -> tuple[pa.Table, Runs]:
     table = pa.Table.from_arrays(
         [
             pa.array(part.signal),
-            pa.array(np.repeat(tick, rows)),
-            pa.array(time),
-            pa.array(np.repeat(scale, rows)),
+            pa.array(scratch.tick[:n]),
+            pa.array(scratch.time[:n]),
+            pa.array(scratch.scale[:n]),
             scaled_column,
             raw_column,
             pa.array(part.quality),
@@ -334,19 +340,23 @@ def decode_runs(group: Group, runs: Runs) -> Samples:
     return Samples(signal, time, value, quality)
 
 
-def sort_rows(samples: Samples, n_signals: int) -> tuple[Samples, int, int]:
+def sort_rows(
+    samples: Samples, n_signals: int, pool: ColumnPool | None = None
+) -> tuple[Samples, int, int]:
     """Rows sorted by (signal, time), the last in the log kept of equal ones.
 
-    Returns the rows, the number of duplicates removed, and how many of those had another value.
+    Returns the rows (in memory of the pool), the number of duplicates removed, and how many of
+    those had another value.
     """
     from workshop_brain.store.historian import sort
 
     order = sort.order_rows(samples.signal, samples.time_ns, n_signals)
-    signal, time, bits, quality, m, duplicates, conflicts = sort.merge_rows(
-        order, samples.signal, samples.time_ns, samples.value.view(np.int64), samples.quality
-    )
-    kept = Samples(signal[:m], time[:m], bits[:m].view(np.float64), quality[:m])
-    return kept, int(duplicates), int(conflicts)
+    out = empty(len(samples)) if pool is None else pool.empty(len(samples))
+    rows, duplicates, conflicts = sort.merge_rows(
+        order, samples.signal, samples.time_ns, samples.value.view(np.int64), samples.quality,
+        out.signal, out.time_ns, out.value.view(np.int64), out.quality,
+    )  # fmt: skip
+    return slice_of(out, 0, int(rows)), int(duplicates), int(conflicts)
 
 
 def write_segment(path: Path, samples: Samples, *, group_rows: int) -> Written:

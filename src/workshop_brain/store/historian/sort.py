@@ -50,18 +50,23 @@ def order_rows(signal: U32, time_ns: I64, n_signals: int) -> I64:
 
 @kernel
 def merge_rows(
-    order: I64, signal: U32, time_ns: I64, bits: I64, quality: U8
-) -> tuple[U32, I64, I64, U8, int, int, int]:
+    order: I64,
+    signal: U32,
+    time_ns: I64,
+    bits: I64,
+    quality: U8,
+    out_signal: U32,
+    out_time: I64,
+    out_bits: I64,
+    out_quality: U8,
+) -> tuple[int, int, int]:
     """Sorted columns with one row per (signal, time): of equal ones the last in the log wins.
 
-    bits : int64[n], the bytes of the float64 values. The last three results are the number of rows
-    kept, of duplicates removed, and of those whose value differed from its successor.
+    bits : int64[n], the bytes of the float64 values; out_... : at least n long. Returns the number
+    of rows kept, of duplicates removed, and of those whose value differed from its successor.
     """
-    n = len(order)
-    out_signal, out_time = np.empty(n, np.uint32), np.empty(n, np.int64)
-    out_bits, out_quality = np.empty(n, np.int64), np.empty(n, np.uint8)
     m = duplicates = conflicts = 0
-    for j in range(n):
+    for j in range(len(order)):
         i = order[j]
         s, t = signal[i], time_ns[i]
         if m > 0 and out_time[m - 1] == t and out_signal[m - 1] == s:
@@ -72,7 +77,7 @@ def merge_rows(
         out_signal[m], out_time[m] = s, t
         out_bits[m], out_quality[m] = bits[i], quality[i]
         m += 1
-    return out_signal, out_time, out_bits, out_quality, m, duplicates, conflicts
+    return m, duplicates, conflicts
 
 
 @kernel
@@ -89,39 +94,54 @@ def run_starts(signal: U32, group_rows: int) -> I64:
 
 
 @kernel
-def scale_times(starts: I64, time_ns: I64, ticks: I64) -> tuple[NDArray[np.int32], I64]:
-    """Per run the largest tick that divides all its times, and the times in that tick.
+def scale_times(
+    starts: I64, time_ns: I64, ticks: I64, out_tick: NDArray[np.int32], out_time: I64
+) -> NDArray[np.int32]:
+    """Per run the largest tick that divides all its times; row by row that tick and the time in it.
 
-    ticks : int64[k], falling, the last one 1.
+    ticks : int64[k], falling, the last one 1; out_... : at least n long.
     """
     n, m = len(time_ns), len(starts)
-    tick, scaled = np.empty(m, np.int32), np.empty(n, np.int64)
+    tick = np.empty(m, np.int32)
     for r in range(m):
+        start = starts[r]
         end = starts[r + 1] if r + 1 < m else n
-        k = 0
-        for i in range(starts[r], end):
-            while time_ns[i] % ticks[k] != 0:
-                k += 1
+        k, since = 0, start
+        for i in range(start, end):
+            t = time_ns[i]
+            scaled = t // ticks[k]
+            while scaled * ticks[k] != t:
+                k, since = k + 1, i
+                scaled = t // ticks[k]
+            out_time[i] = scaled
+        for i in range(start, since):
+            out_time[i] = time_ns[i] // ticks[k]
         tick[r] = ticks[k]
-        for i in range(starts[r], end):
-            scaled[i] = time_ns[i] // ticks[k]
-    return tick, scaled
+        out_tick[start:end] = tick[r]
+    return tick
 
 
 @kernel
 def scale_values(
-    starts: I64, value: F64, bits: I64, quality: U8, pow10: F64
-) -> tuple[NDArray[np.int8], U8, I64, NDArray[np.bool_]]:
+    starts: I64,
+    value: F64,
+    bits: I64,
+    quality: U8,
+    pow10: F64,
+    out_decimals: NDArray[np.int8],
+    out_scaled: I64,
+    out_is_raw: NDArray[np.bool_],
+) -> tuple[NDArray[np.int8], U8]:
     """Per run the fewest decimals with which value == integer / 10**decimals, bit for bit.
 
-    Returns decimals int8[runs] (-1: kept as floats), flags uint8[runs] (RAW: some row is kept as a
-    float; QUALITY: some row is not good), integers int64[n], is_raw bool[n]. Rows that are not
-    finite are kept as floats inside a run of integers. Integers stay below 2**51, so that a value
-    that fits with fewer decimals fits with more ones too.
+    Returns decimals int8[runs] (-1: kept as floats) and flags uint8[runs] (RAW: some row is kept as
+    a float; QUALITY: some row is not good); row by row the decimals, the integer and whether the
+    row is kept as a float go into ``out_...``, at least n long. Rows that are not finite are kept
+    as floats inside a run of integers. Integers stay below 2**51, so that a value that fits with
+    fewer decimals fits with more ones too.
     """
     n, m = len(value), len(starts)
     decimals, flags = np.empty(m, np.int8), np.zeros(m, np.uint8)
-    scaled, is_raw = np.zeros(n, np.int64), np.zeros(n, np.bool_)
     for r in range(m):
         start = starts[r]
         end = starts[r + 1] if r + 1 < m else n
@@ -146,18 +166,17 @@ def scale_values(
         if k == len(pow10) or largest * pow10[k] >= 2251799813685248.0:
             decimals[r] = -1
             flags[r] |= 1
-            is_raw[start:end] = True
             for i in range(start, end):
+                out_decimals[i], out_scaled[i], out_is_raw[i] = -1, 0, True
                 if quality[i] != 0:
                     flags[r] |= 2
             continue
         decimals[r] = k
         for i in range(start, end):
-            if np.isfinite(value[i]):
-                scaled[i] = np.int64(np.rint(value[i] * pow10[k]))
-            else:
-                is_raw[i] = True
-    return decimals, flags, scaled, is_raw
+            finite = np.isfinite(value[i])
+            out_decimals[i], out_is_raw[i] = k, not finite
+            out_scaled[i] = np.int64(np.rint(value[i] * pow10[k])) if finite else 0
+    return decimals, flags
 
 
 def warm_up() -> None:
@@ -166,7 +185,12 @@ def warm_up() -> None:
     value, quality = np.zeros(2), np.zeros(2, np.uint8)
     bits = value.view(np.int64)
     order = order_rows(signal, time_ns, 1)
-    merge_rows(order, signal, time_ns, bits, quality)
+    out = np.zeros(2, np.int64)
+    merge_rows(
+        order, signal, time_ns, bits, quality,
+        np.zeros(2, np.uint32), np.zeros(2, np.int64), out, np.zeros(2, np.uint8),
+    )  # fmt: skip
     starts = run_starts(signal, 2)
-    scale_times(starts, time_ns, TICKS)
-    scale_values(starts, value, bits, quality, POW10)
+    scale_times(starts, time_ns, TICKS, np.zeros(2, np.int32), out)
+    decimals, is_raw = np.zeros(2, np.int8), np.zeros(2, np.bool_)
+    scale_values(starts, value, bits, quality, POW10, decimals, out, is_raw)

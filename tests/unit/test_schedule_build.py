@@ -3,6 +3,8 @@
 import itertools
 import json
 import string
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -279,15 +281,99 @@ def test_tuned_rules_are_never_worse_and_repeat_themselves() -> None:
     assert values[0] <= values[1]
 
 
+def _spoilt(change: Callable[[dict[str, Any]], None]) -> str:
+    data = json.loads(_document())
+    change(data)
+    return json.dumps(data)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"format": "x"}', "format must be 'reactive-fjsp/1'"),
+        ("", "is empty"),
         ("2 2 1\n1 1 1 5\n", "2 jobs are announced, 1 lines follow"),
         ("1 2 1\n1 1 3 5\n", "machine 2 with duration 5"),
         ("1 1 1\n1 1 1 x\n", "line 2: number 4 must be whole"),
+        ("1 1 1\n1 1 1 99999999999999999999\n", "line 2: number 4 must be a whole number"),
+        ("1 1 1\n1 0\n", "job 0 operation 0: no machine can do it"),
+        ("0 0\n", "numbers of 1 and more"),
+        ("2 2\n-1 5 1 3\n1 2 0 3\n", "job 0 operation 0: machine -1"),
+        ("1 2\n0 1 1 2\n0 1 1 2\n", "line 3: stands behind the last of 1 jobs"),
+        ("1 1 1\n1 1 1 5\n0 1\n", "1 setup matrices of 1 x 1 are expected, got 2"),
+        ("1 1 1\n1 1 1 5\n-4\n", "a setup must be 0 or more"),
+        ("3 3 2\n0 1\n1 2\n2 0\n1 0 5\n1 1 5\n1 0 4\n", "form a cycle"),
+        ("2 1 2\n0 7\n1 0 5\n1 1 5\n", "line 2: 0 before 7 must be two of"),
+        ("2 1 2\n0 1\n1 4 5\n1 1 5\n", "operation 0: machine 4 with duration 5"),
+        (_spoilt(lambda d: d.pop("jobs")), "has no 'jobs'"),
+        (_spoilt(lambda d: d["jobs"].append(d["jobs"][0])), "jobs: an id stands twice"),
+        (_spoilt(lambda d: d["jobs"][1].update(family=9)), "family must be .* 0 to 1, got 9"),
+        (_spoilt(lambda d: d["jobs"][1].update(weight=-3)), "weight must be"),
+        (_spoilt(lambda d: d["jobs"][1].update(release=-3)), "release must be"),
+        (_spoilt(lambda d: d["jobs"][1].update(due=2**70)), "due must be"),
+        (_spoilt(lambda d: d["machines"][1].update(family=9)), "machine 1: family must be"),
+        (_spoilt(lambda d: d["machines"][1].update(work_center=9)), "work_center must be"),
+        (_spoilt(lambda d: d.update(setup=[[[0, -4], [5, 0]]])), "every changeover must be"),
+        (_spoilt(lambda d: d.update(setup=[[[0, 4]]])), "setup: must be"),
     ],
 )
 def test_bad_files_say_what_is_wrong(text: str, message: str) -> None:
     with pytest.raises(OrderError, match=message):
-        solve_file_text(text, name="bad.fjs")
+        solve_file_text(text, name="x")
+
+
+def _row(change: dict[str, Any]) -> Callable[[list[dict[str, Any]]], Any]:
+    return lambda rows: rows[0].update(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.append(rows[0]), "stands twice"),
+        (_row({"start": 0.5}), "start and end must be whole numbers"),
+        (_row({"end": 2**70}), "start and end must be whole numbers"),
+        (_row({"machine": 17}), "no machine 17"),
+        (_row({"job": "no"}), "no operation"),
+    ],
+)
+def test_bad_plans_say_what_is_wrong(
+    change: Callable[[list[dict[str, Any]]], Any], message: str
+) -> None:
+    rows = solve_file_text(_document(), iterations=50)["plan"]
+    change(rows)
+    with pytest.raises(OrderError, match=message):
+        verify_file_text(_document(), json.dumps(rows))
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        ({"time": -1, "kind": "breakdown", "machine": 1, "until": 4}, "time must be"),
+        ({"time": 10, "kind": "breakdown", "machine": 1, "until": 4}, "until must be"),
+        ({"time": 10, "kind": "breakdown", "machine": 7, "until": 40}, "7"),
+        ({"time": 10, "kind": "cancelled"}, "cancelled needs"),
+        ({"time": 10, "kind": "flood"}, "kind 'flood' is unknown"),
+        (
+            {"time": 10, "kind": "rush_order", "job": {"id": 99, "family": 5, "operations": []}},
+            "99",
+        ),
+        (
+            {
+                "time": 10,
+                "kind": "rush_order",
+                "job": {"id": 99, "family": 0, "operations": [{"alternatives": []}]},
+            },
+            "no machine can do it",
+        ),
+    ],
+)
+def test_bad_events_say_what_is_wrong(event: dict[str, Any], message: str) -> None:
+    plan = json.dumps(solve_file_text(_document(), iterations=50)["plan"])
+    with pytest.raises(OrderError, match=message):
+        react_file_text(_document(), plan, json.dumps(event))
+
+
+def test_setups_are_seen_whatever_the_file_is_called() -> None:
+    text = "2 1 1\n1 1 1 5\n1 1 1 5\n\n0 3\n4 0\n"
+    solved = solve_file_text(text, name="x.txt", iterations=50)
+    assert (solved["format"], solved["objective"]) == ("sdst", 13.0)

@@ -84,6 +84,8 @@ def solve(
             "--max-moves and --move-cost need the old balance: give --keep OLD.json or a column "
             "'current station'"
         )
+    if not 0.01 <= seconds <= 86_400:
+        raise ConfigError(f"--seconds must be from 0.01 to 86400, got {seconds}")
     line, ticks, length = _question(given.line, cycle, stations)
     body, balance = _solved(
         line, ticks, length, before, seconds, smooth, max_moves, move_cost, seed

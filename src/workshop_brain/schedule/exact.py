@@ -5,6 +5,7 @@ worse, and presolve stays off on larger models at short limits: there it eats th
 Importing the solver takes half a second, so it is imported when it is used.
 """
 
+import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -54,15 +55,21 @@ def fits(problem: Problem) -> bool:
     return int((count * count).sum()) <= MOST_ARCS
 
 
+def load() -> None:
+    """Import the solver, so that it does not cost time later."""
+    import ortools.sat.python.cp_model  # noqa: F401
+
+
 def prove(
     problem: Problem, plan: Plan, *, seconds: float, workers: int = 1, seed: int = 0
 ) -> Proof:
     """Search a problem that :func:`fits` whole, from a feasible plan, for so many seconds."""
     from ortools.sat.python import cp_model
 
+    until = time.perf_counter() + seconds
     model = _Model(cp_model.CpModel(), problem, plan)
     solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = max(0.01, seconds)
+    solver.parameters.max_time_in_seconds = max(0.01, 0.95 * (until - time.perf_counter()))
     solver.parameters.num_workers = max(1, workers)
     solver.parameters.random_seed = seed
     is_large = problem.n_ops > _PRESOLVE_OPS and seconds < _PRESOLVE_S

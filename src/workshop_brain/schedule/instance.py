@@ -15,6 +15,8 @@ from workshop_brain.units import NS_PER_S
 FORMATS = ("fjsp", "jsp", "sdst", "fajsp", "fsp", "json")
 NOT_ALLOWED = 1_000_000
 """Setup entries at or above this in sdst files mean: the operation cannot run there."""
+MOST = 10**12
+"""Largest number that an instance or a plan may hold, ticks."""
 _EVENTS = {
     "breakdown": EventKind.BREAKDOWN,
     "quality_stop": EventKind.QUALITY_STOP,
@@ -57,33 +59,44 @@ def read_instance(text: str, format: str, name: str = "") -> Problem:
         return readers[format](text, name)
     except OrderError as error:
         raise OrderError(f"{name or format}: {error}") from error
-    except (ValueError, IndexError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise OrderError(f"{name or format}: has no {error.args[0]!r}") from error
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
         raise OrderError(
             f"{name or format}: does not follow the {format} format: {error!r}"
         ) from error
 
 
 def guess_format(name: str, text: str) -> str:
-    """Format by the folder or extension in a file name, else by what the text looks like.
+    """Format by what the text looks like; the name decides where two look the same.
 
-    >>> guess_format("fjsp/mk01.txt", "10 6 2"), guess_format("x", '{"format": 1}')
+    >>> guess_format("mk01.txt", "1 1 2\\n1 1 1 5"), guess_format("x", '{"format": 1}')
     ('fjsp', 'json')
     """
     if text.lstrip().startswith("{"):
         return "json"
-    lowered = name.replace("\\", "/").lower()
-    for key, format in (
-        ("sdst", "sdst"), ("fajsp", "fajsp"), ("dafjs", "fajsp"), ("fjsp", "fjsp"),
-        (".fjs", "fjsp"), ("fsp", "fsp"), ("vrf", "fsp"), ("vfr", "fsp"), ("jsp", "jsp"),
-    ):  # fmt: skip
-        if key in lowered:
-            return format
     rows = [line.split() for line in text.splitlines() if line.strip()]
-    if rows and len(rows[0]) == 3 and len(rows) > 1 and len(rows[1]) == 2:
+    if not rows:
+        raise OrderError(f"{name or 'file'}: is empty")
+    lowered = name.replace("\\", "/").lower()
+    if len(rows[0]) == 2 and not any(key in lowered for key in (".fjs", "sdst", "fjsp/")):
+        return "fsp" if any(key in lowered for key in ("fsp/", ".fsp", "vrf", "vfr")) else "jsp"
+    try:
+        jobs, arcs = int(rows[0][0]), int(rows[0][1])
+    except (ValueError, IndexError):
+        return "jsp"
+    pairs = rows[1 : 1 + arcs]
+    if len(rows) == 1 + arcs + jobs and pairs and all(len(row) == 2 for row in pairs):
         return "fajsp"
-    if rows and len(rows[0]) >= 3:
-        return "fjsp"
-    return "jsp"
+    return "sdst" if len(rows) > 1 + jobs or "sdst" in lowered else "fjsp"
+
+
+def within(value: Any, what: str, low: int = -MOST, high: int = MOST) -> int:
+    """A whole number of a document within its range; OrderError names it otherwise."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not low <= value <= high:
+        raise OrderError(f"{what} must be a whole number from {low} to {high}, got {value!r}")
+    return int(value)
 
 
 class _Numbers:
@@ -99,7 +112,7 @@ class _Numbers:
         word = self.words[self.at]
         self.at += 1
         try:
-            return int(word)
+            return within(int(word), f"{self.where}: number {self.at}")
         except ValueError:
             raise OrderError(
                 f"{self.where}: number {self.at} must be whole, got {word!r}"
@@ -123,12 +136,7 @@ def _chains(jobs: Sequence[Sequence[Row]], count: int, name: str, **more: Any) -
     ids: list[str] = []
     for j, rows in enumerate(jobs):
         for k, row in enumerate(rows):
-            for m, duration in row:
-                if not 0 <= m < count or duration < 0:
-                    raise OrderError(
-                        f"job {j} operation {k}: machine {m} with duration {duration} is not "
-                        f"within {count} machines and durations >= 0"
-                    )
+            _check_row(row, count, f"job {j} operation {k}")
             preds.append([(len(alternatives) - 1, 0)] if k else [])
             alternatives.append(row)
             op_job.append(j)
@@ -144,6 +152,27 @@ def _chains(jobs: Sequence[Sequence[Row]], count: int, name: str, **more: Any) -
         op_ids=ids,
         **more,
     )
+
+
+def _check_row(row: Row, machines: int, what: str) -> None:
+    if not row:
+        raise OrderError(f"{what}: no machine can do it")
+    for m, duration in row:
+        if not 0 <= m < machines or duration < 0:
+            raise OrderError(
+                f"{what}: machine {m} with duration {duration} is not "
+                f"within {machines} machines and durations >= 0"
+            )
+
+
+def _counts(*values: int) -> None:
+    if min(values) < 1:
+        raise OrderError(f"the first line must hold numbers of 1 and more, got {values}")
+
+
+def _nothing_left(lines: Sequence[tuple[int, list[str]]], count: int, what: str) -> None:
+    if len(lines) > count:
+        raise OrderError(f"line {lines[count][0]}: stands behind the last of {count} {what}")
 
 
 def _goal(jobs: Sequence[Sequence[Row]], machines: int) -> int:
@@ -171,6 +200,8 @@ def _fjsp(text: str, name: str) -> Problem:
     lines = _lines(text)
     head = _Numbers(lines[0][1], f"line {lines[0][0]}")
     n_jobs, machines = head.next(), head.next()
+    _counts(n_jobs, machines)
+    _nothing_left(lines[1:], n_jobs, "jobs")
     return _chains(_flexible_jobs(lines[1:], n_jobs, 1), machines, name)
 
 
@@ -178,16 +209,17 @@ def _jsp(text: str, name: str) -> Problem:
     lines = _lines(text)
     head = _Numbers(lines[0][1], f"line {lines[0][0]}")
     n_jobs, machines = head.next(), head.next()
+    _counts(n_jobs, machines)
     if len(lines) - 1 < n_jobs:
         raise OrderError(f"{n_jobs} jobs are announced, {len(lines) - 1} lines follow")
+    _nothing_left(lines[1:], n_jobs, "jobs")
     jobs: list[list[Row]] = []
     for number, words in lines[1 : n_jobs + 1]:
-        numbers = _Numbers(words, f"line {number}")
+        ends = words[:-2] if words[-2:] == ["-1", "-1"] else words
+        numbers = _Numbers(ends, f"line {number}")
         rows: list[Row] = []
         while numbers.more:
             m, duration = numbers.next(), numbers.next()
-            if m < 0:
-                break
             rows.append([(m, duration)])
         jobs.append(rows)
     return _chains(jobs, machines, name)
@@ -197,6 +229,7 @@ def _sdst(text: str, name: str) -> Problem:
     lines = _lines(text)
     head = _Numbers(lines[0][1], f"line {lines[0][0]}")
     n_jobs, machines = head.next(), head.next()
+    _counts(n_jobs, machines)
     jobs = _flexible_jobs(lines[1:], n_jobs, 1)
     n = sum(len(rows) for rows in jobs)
     values = [int(word) for _, words in lines[1 + n_jobs :] for word in words]
@@ -204,6 +237,8 @@ def _sdst(text: str, name: str) -> Problem:
         raise OrderError(
             f"{machines} setup matrices of {n} x {n} are expected, got {len(values)} numbers"
         )
+    if min(values, default=0) < 0:
+        raise OrderError(f"a setup must be 0 or more, got {min(values)}")
     setup = np.array(values, np.int64).reshape(machines, n, n)
     setup[setup >= NOT_ALLOWED] = 0
     return _chains(
@@ -220,6 +255,8 @@ def _fajsp(text: str, name: str) -> Problem:
     lines = _lines(text)
     head = _Numbers(lines[0][1], f"line {lines[0][0]}")
     n, arcs, machines = head.next(), head.next(), head.next()
+    _counts(n, machines)
+    _nothing_left(lines[1:], arcs + n, "precedences and operations")
     if len(lines) < 1 + arcs + n:
         raise OrderError(f"{arcs} precedences and {n} operations are announced, lines are missing")
     preds: list[Row] = [[] for _ in range(n)]
@@ -227,13 +264,19 @@ def _fajsp(text: str, name: str) -> Problem:
     for number, words in lines[1 : 1 + arcs]:
         numbers = _Numbers(words, f"line {number}")
         before, after = numbers.next(), numbers.next()
+        if not (0 <= before < n and 0 <= after < n) or before == after:
+            raise OrderError(
+                f"line {number}: {before} before {after} must be two of the operations 0 to {n - 1}"
+            )
         preds[after].append((before, 0))
         has_succ[before] = True
     alternatives: list[Row] = []
     for number, words in lines[1 + arcs : 1 + arcs + n]:
         numbers = _Numbers(words, f"line {number}")
         count = numbers.next()
-        alternatives.append([(numbers.next(), numbers.next()) for _ in range(count)])
+        row = [(numbers.next(), numbers.next()) for _ in range(count)]
+        _check_row(row, machines, f"operation {len(alternatives)}")
+        alternatives.append(row)
     ends = [o for o in range(n) if not has_succ[o]]
     job_of = {o: j for j, o in enumerate(ends)}
     succ: list[int] = [-1] * n
@@ -242,8 +285,13 @@ def _fajsp(text: str, name: str) -> Problem:
             succ[before] = after
 
     def job(o: int) -> int:
+        first, steps = o, 0
         while o not in job_of:
-            o = succ[o]
+            o, steps = succ[o], steps + 1
+            if steps > n:
+                raise OrderError(
+                    f"operation {first} waits for itself: the precedences form a cycle"
+                )
         return job_of[o]
 
     return assemble(
@@ -277,16 +325,36 @@ def job_rows(job: Mapping[str, Any], machines: Mapping[str, int]) -> list[Row]:
         for m, duration in op["alternatives"]:
             if str(m) not in machines:
                 raise OrderError(f"job {job.get('id')!r} operation {k}: no machine {m!r}")
-            if not isinstance(duration, int) or duration < 0:
-                raise OrderError(
-                    f"job {job.get('id')!r} operation {k}: duration must be a whole number "
-                    f">= 0, got {duration!r}"
-                )
+            within(duration, f"job {job.get('id')!r} operation {k}: duration", 0)
             row.append((machines[str(m)], duration))
+        if not row:
+            raise OrderError(f"job {job.get('id')!r} operation {k}: no machine can do it")
         rows.append(row)
     if not rows:
         raise OrderError(f"job {job.get('id')!r}: has no operations")
     return rows
+
+
+def job_numbers(job: Mapping[str, Any], families: int) -> tuple[int, int, int, int]:
+    """Family, release, due and weight of a document job, each within its range."""
+    what = f"job {job.get('id')!r}:"
+    due = job.get("due")
+    return (
+        within(job["family"], f"{what} family", 0, families - 1),
+        within(job["release"], f"{what} release", 0),
+        FAR if due is None else within(due, f"{what} due"),
+        within(job.get("weight", 1), f"{what} weight", 0),
+    )
+
+
+def _setups(data: Any) -> NDArray[np.int64]:
+    """The changeover tables ``[work center][from][to]`` of a document."""
+    tables = np.array(data, np.float64)
+    if tables.ndim != 3 or tables.shape[1] != tables.shape[2] or not tables.size:
+        raise OrderError(f"setup: must be [work center][family][family], got {tables.shape}")
+    if not ((tables >= 0) & (tables <= MOST) & (tables == np.floor(tables))).all():
+        raise OrderError("setup: every changeover must be a whole number of 0 or more")
+    return tables.astype(np.int64)
 
 
 def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
@@ -294,26 +362,33 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
     machines = {str(row["id"]): m for m, row in enumerate(data["machines"])}
     if len(machines) != len(data["machines"]):
         raise OrderError("machines: an id stands twice")
-    setup: NDArray[np.int64] = np.array(data["setup"], np.int64)
+    if len({str(job["id"]) for job in data["jobs"]}) != len(data["jobs"]):
+        raise OrderError("jobs: an id stands twice")
+    setup = _setups(data["setup"])
+    families = setup.shape[1]
     alternatives: list[Row] = []
     preds: list[Row] = []
     family, op_job, release, ids = [], [], [], []
+    numbers = [job_numbers(job, families) for job in data["jobs"]]
     for j, job in enumerate(data["jobs"]):
         for k, row in enumerate(job_rows(job, machines)):
             preds.append([(len(alternatives) - 1, 0)] if k else [])
             alternatives.append(row)
-            family.append(int(job["family"]))
+            family.append(numbers[j][0])
             op_job.append(j)
-            release.append(int(job["release"]))
+            release.append(numbers[j][1])
             ids.append(f"{job['id']}.{k}")
-    centers = [int(row["work_center"]) for row in data["machines"]]
+    centers = [
+        within(row["work_center"], f"machine {row['id']!r}: work_center", 0, len(setup) - 1)
+        for row in data["machines"]
+    ]
     first = [row[0][0] if row else 0 for row in alternatives]
     return assemble(
         name=name,
         alternatives=alternatives,
         preds=preds,
         op_job=op_job,
-        job_due=[int(job.get("due", FAR)) for job in data["jobs"]],
+        job_due=[row[2] for row in numbers],
         n_machines=len(machines),
         ops={
             "family": family,
@@ -324,13 +399,19 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
             ],
         },
         jobs={
-            "release": [int(job["release"]) for job in data["jobs"]],
-            "weight": [int(job.get("weight", 1)) for job in data["jobs"]],
+            "release": [row[1] for row in numbers],
+            "weight": [row[3] for row in numbers],
         },
         machines={
             "work_center": centers,
-            "available": [int(row.get("available_from", 0)) for row in data["machines"]],
-            "family": [int(row.get("family", -1)) for row in data["machines"]],
+            "available": [
+                within(row.get("available_from", 0), f"machine {row['id']!r}: available_from")
+                for row in data["machines"]
+            ],
+            "family": [
+                within(row.get("family", -1), f"machine {row['id']!r}: family", -1, families - 1)
+                for row in data["machines"]
+            ],
         },
         setup=setup,
         op_ids=ids,
@@ -345,14 +426,10 @@ def read_event(data: Mapping[str, Any]) -> Event:
     kind = str(data.get("kind"))
     if kind not in _EVENTS:
         raise OrderError(f"event: kind {kind!r} is unknown; known are {', '.join(_EVENTS)}")
-    time = data.get("time")
-    if not isinstance(time, int) or isinstance(time, bool):
-        raise OrderError(f"event: time must be a whole number, got {time!r}")
+    time = within(data.get("time"), "event: time", 0)
     payload: dict[str, Any] = {}
     if "until" in data:
-        if not isinstance(data["until"], int):
-            raise OrderError(f"event: until must be a whole number, got {data['until']!r}")
-        payload["until_ns"] = data["until"] * NS_PER_S
+        payload["until_ns"] = within(data["until"], "event: until", time + 1) * NS_PER_S
     path = str(data.get("machine", ""))
     job = data.get("job")
     if kind == "rush_order":
@@ -362,6 +439,8 @@ def read_event(data: Mapping[str, Any]) -> Event:
         path = str(job.get("id", ""))
     elif kind in ("cancelled", "orders_changed"):
         ids = data.get("jobs", [job] if job is not None else [])
+        if kind == "cancelled" and not ids:
+            raise OrderError("event: cancelled needs 'job' or 'jobs'")
         payload["cancelled"] = [str(id) for id in ids]
     elif job is not None:
         path = str(job)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import OrderError
 from workshop_brain.model.order import JobOrder
-from workshop_brain.schedule.structure import OpStatus, Problem
+from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 
 Ints = NDArray[np.int64]
 FORMAT = "workshop-plan/1"
@@ -109,14 +109,16 @@ class Plan:
             if o < 0 or m < 0:
                 what, value = ("operation", key) if o < 0 else ("machine", row.get("machine"))
                 raise OrderError(f"plan: operations[{k}]: no {what} {value!r} in the problem")
-            try:
-                start, end = int(row["start"]) + shift, int(row["end"]) + shift
-            except (KeyError, TypeError, ValueError) as error:
+            if out.machine[o] >= 0:
+                raise OrderError(f"plan: operations[{k}]: operation {key!r} stands twice")
+            times = [row.get("start"), row.get("end"), row.get("setup_start", row.get("start"))]
+            if not all(_is_tick(t) for t in times):
                 raise OrderError(
                     f"plan: operations[{k}]: start and end must be whole numbers, got {row!r}"
-                ) from error
+                )
+            start, end, setup_start = (int(t) + shift for t in times)
             out.machine[o], out.start[o], out.end[o] = m, start, end
-            out.setup_start[o] = int(row.get("setup_start", row["start"])) + shift
+            out.setup_start[o] = setup_start
         return out
 
 
@@ -139,6 +141,11 @@ def _op_key(row: Mapping[str, Any], ops: Mapping[Any, int]) -> Any:
     if isinstance(op, int) and "job" in row and (str(row["job"]), op) in ops and str(op) not in ops:
         return (str(row["job"]), op)
     return str(op)
+
+
+def _is_tick(value: Any) -> bool:
+    is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    return is_whole and not isinstance(value, bool) and abs(value) < FAR
 
 
 def _number(id: str) -> int | str:

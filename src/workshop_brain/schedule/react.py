@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from workshop_brain.errors import InfeasibleError, OrderError
 from workshop_brain.model.decision import Candidate
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.schedule.instance import job_rows
+from workshop_brain.schedule.instance import job_numbers, job_rows
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, cost_columns, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule
@@ -351,8 +351,9 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
         raise OrderError(f"rush order: job {id!r} is in the problem already")
     try:
         rows = job_rows(job, {name: m for m, name in enumerate(problem.machine_ids)})
-        family, release = int(job["family"]), int(job.get("release", problem.now))
-        due, weight = int(job.get("due", FAR)), int(job.get("weight", 1))
+        family, release, due, weight = job_numbers(
+            {"release": problem.now, **job}, problem.setup.shape[1]
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise OrderError(f"rush order: job {id!r} is incomplete: {error!r}") from error
     n, k, j = problem.n_ops, len(rows), problem.n_jobs

@@ -44,6 +44,8 @@ def _json(text: str, what: str) -> Mapping[str, Any]:
 
 TUNE_SHARE = 0.25
 """Share of the time in which rule settings are tried before local search begins."""
+LEAST_EXACT_S = 0.1
+"""A solver that has less time is not started."""
 EXACT_SHARE = {60: 0.8, exact.MOST_OPS: 0.4}
 """Share of the time that CP-SAT has, by the operations up to which it holds."""
 
@@ -68,6 +70,8 @@ def solve_file_text(
     format = format or guess_format(name, text)
     problem = read_instance(text, format, name)
     warm_up()
+    if exact.fits(problem):
+        exact.load()
     run = Solver(problem, workers, seed)
     if iterations is not None:
         run.search(None, iterations, progress)
@@ -161,7 +165,7 @@ class Solver:
             )
         self.search((end - time.perf_counter()) * (1 - share), None, progress)
         left = end - time.perf_counter()
-        if share and left > 0.05 and not self.is_done:
+        if share and left > LEAST_EXACT_S and not self.is_done:
             proof = exact.prove(
                 self.problem, self.plan, seconds=left, workers=self.workers, seed=self.seed
             )

@@ -17,6 +17,7 @@ from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import Historian, HistorianSettings, seal
 from workshop_brain.store.historian import log as wal
 from workshop_brain.store.historian.segment import Runs
+from workshop_brain.store.lock import is_own
 from workshop_brain.units import NS_PER_DAY, NS_PER_S
 
 START = 1_767_225_600_000_000_000
@@ -481,3 +482,27 @@ def test_a_single_file_of_a_finished_date_gets_its_rollups(tmp_path: Path) -> No
         assert history.stats()["files"] == {"L0": 1, "L1": 1}
         found = history.query([signal(0).path], START, START + 2 * NS_PER_DAY, points=10)
         assert sum(found.column("count").to_pylist()) == 180
+
+
+def test_sql_refuses_a_file_that_has_changed(tmp_path: Path) -> None:
+    with Historian(tmp_path) as history:
+        history.declare([signal(0)])
+        rows = batch([0] * 500, [float(k) for k in range(500)])
+        history.append(rows, source="a", session=1, seq=1)
+        history.seal()
+        ask = "SELECT sum(value) AS total FROM samples"
+        whole = history.sql(ask, from_ns=START, to_ns=START + 1000)
+        assert whole["total"].to_pylist() == [499 * 250.0]
+        file = next((tmp_path / "segments").rglob("*.parquet"))
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(DamageError, match=f"{file.name}: its checksum is wrong"):
+            history.sql(ask, from_ns=START, to_ns=START + 1000)
+
+
+def test_what_the_brain_keeps_is_not_written_over(tmp_path: Path) -> None:
+    for name in ("historian", "historian/catalog.sqlite", "records.sqlite", "plans/../ledger/x"):
+        assert is_own(tmp_path, tmp_path / name)
+    for name in ("iceberg", "out.csv", "../historian", "."):
+        assert not is_own(tmp_path, tmp_path / name)

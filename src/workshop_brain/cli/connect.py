@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -121,6 +122,10 @@ def _protocol(address: str) -> str:
     if not separator or scheme not in SCHEMES or not rest.strip("/"):
         forms = ", ".join(f"{s}://host" for s in SCHEMES)
         raise ConfigError(f"address {address!r}: must be one of {forms}")
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise ConfigError(f"address {address!r}: {error}") from error
     return {"opc.tcp": "opcua", "mqtts": "mqtt", "https": "http"}.get(scheme, scheme)
 
 

@@ -45,8 +45,11 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="File,
 def opened(data: Path, output: Path | None) -> "Iterator[Historian]":
     """The history of a data directory for reading; what is wrong is said before any work."""
     from workshop_brain.store.historian import Historian
+    from workshop_brain.store.lock import is_own
 
     if output is not None:
+        if is_own(data, output):
+            raise ConfigError(f"--output {output}: lies among the brain's own files; name another")
         _must_be_writable(output)
     if not (data / "historian").exists():
         raise StoreError(f"--data {data}: no history here; is it the right directory?")

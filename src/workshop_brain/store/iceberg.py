@@ -35,7 +35,7 @@ from workshop_brain.store.historian.segment import (
     open_segment,
     read_runs,
 )
-from workshop_brain.store.lock import DataLock
+from workshop_brain.store.lock import DataLock, is_own
 
 NAMESPACE = "plant"
 VIEW_SQL = """
@@ -107,6 +107,8 @@ def publish(history: Path, to: Path, *, copy: bool = False, keep_h: float = 24.0
     iceberg = _catalog_class()
     if not catalog_exists(history):
         raise StoreError(f"{history}: no history here; give the data directory with --data")
+    if is_own(history.resolve().parent, to) or to.resolve().is_relative_to(history.resolve()):
+        raise ConfigError(f"--to {to}: lies among the brain's own files; name another directory")
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -64,3 +64,17 @@ class DataLock:
 def _holder(fd: int) -> str:
     text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
     return text if text.isdigit() else "unknown"
+
+
+_OWN = frozenset(
+    {
+        "historian", "ledger", "plans", "spool", "run", "pki", "rejected", "logs", "records.sqlite",
+        "lock", "brain.lock",
+    }
+)  # fmt: skip
+
+
+def is_own(data: Path, path: Path) -> bool:
+    """Whether a path lies among the files that the brain itself keeps in a data directory."""
+    place, root = path.resolve(), data.resolve()
+    return place.is_relative_to(root) and bool({*place.relative_to(root).parts[:1]} & _OWN)

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from workshop_brain.errors import DamageError, StoreError
 from workshop_brain.model.signal import SignalDef, SignalKind
+from workshop_brain.store.historian.catalog import file_crc
 from workshop_brain.store.historian.query import Snapshot
 
 _MOST_STRETCHES = 64
@@ -44,20 +45,21 @@ def answer(
     import duckdb
 
     root = str(directory.resolve())
+    _check_files(root, snapshot)
     with duckdb.connect(config=_CONFIG) as connection:
         connection.register("memory_rows", _memory(snapshot))
         connection.register("signals", _registry(signals))
-        connection.execute(_view(root, snapshot, from_ns, to_ns))
-        connection.register("text_codes", _codes(connection, signals, texts))
-        connection.execute(_SAMPLES)
-        files = ", ".join(_quote(f"{root}/{s.file}") for s in snapshot.segments)
-        connection.execute(f"SET allowed_paths=[{files}]")
-        connection.execute("SET python_enable_replacements=false")  # no variable of ours
-        connection.execute("SET enable_external_access=false")
-        connection.execute("SET lock_configuration=true")
         timer = threading.Timer(timeout_s, connection.interrupt)
         timer.start()
         try:
+            connection.execute(_view(root, snapshot, from_ns, to_ns))
+            connection.register("text_codes", _codes(connection, signals, texts))
+            connection.execute(_SAMPLES)
+            files = ", ".join(_quote(f"{root}/{s.file}") for s in snapshot.segments)
+            connection.execute(f"SET allowed_paths=[{files}]")
+            connection.execute("SET python_enable_replacements=false")  # no variable of ours
+            connection.execute("SET enable_external_access=false")
+            connection.execute("SET lock_configuration=true")
             return _rows(connection, _only_select(connection, statement), params, most_rows)
         except duckdb.InterruptException as error:
             raise StoreError(
@@ -75,6 +77,29 @@ def answer(
             raise StoreError(f"SQL: {error}") from error
         finally:
             timer.cancel()
+
+
+_whole: dict[str, tuple[int, int, int]] = {}
+"""Files that were found whole: size, time of change and checksum by path."""
+
+
+def _check_files(root: str, snapshot: Snapshot) -> None:
+    """DuckDB reads pages without looking at their checksums: each file is looked at once before."""
+    for segment in snapshot.segments:
+        path = Path(root) / segment.file
+        try:
+            state = path.stat()
+            mark = (state.st_size, state.st_mtime_ns, segment.file_crc or 0)
+            if segment.file_crc is None or _whole.get(str(path)) == mark:
+                continue
+            if file_crc(path) != segment.file_crc:
+                raise DamageError(
+                    f"{path}: its checksum is wrong; run 'brain doctor --repair', or restore the "
+                    "file from a backup"
+                )
+        except PermissionError as error:
+            raise StoreError(f"{path}: may not be read by this user") from error
+        _whole[str(path)] = mark
 
 
 _CONFIG = {

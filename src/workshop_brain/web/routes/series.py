@@ -214,7 +214,8 @@ async def asof(
     ] = "",
     at: Annotated[str, Query(description="Moments, separated by commas.")] = "",
     every_s: Annotated[
-        float | None, Query(gt=0, description="Moments at this distance from `from` on, seconds.")
+        float | None,
+        Query(gt=0, le=31_536_000, description="Moments at this distance from `from` on, seconds."),
     ] = None,
     start: From = "",
     end: To = "",

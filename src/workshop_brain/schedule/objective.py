@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.sequence import changeovers
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import sequences
 
@@ -106,20 +107,14 @@ def bottleneck(problem: Problem) -> int:
 
 def setups_of(problem: Problem, plan: Plan) -> NDArray[np.int64]:
     """Changeover ticks before each FREE operation in its sequence, shape (n_ops,)."""
-    ptr, ops = sequences(problem, plan)
-    out = np.zeros(problem.n_ops, np.int64)
-    if not len(ops):
-        return out
-    machine = plan.machine[ops]
-    previous = np.empty(len(ops), np.int64)
-    previous[1:] = problem.op_family[ops[:-1]]
-    heads = ptr[:-1][np.diff(ptr) > 0]
-    previous[heads] = problem.machine_family[machine[heads]]
-    table = problem.machine_work_center[machine]
-    ticks = problem.setup[table, np.maximum(previous, 0), problem.op_family[ops]]
-    counted = (previous >= 0) & (problem.op_status[ops] == OpStatus.FREE)
-    out[ops] = np.where(counted, ticks, 0)
-    return out
+    return changeovers(
+        *sequences(problem, plan),
+        problem.op_status,
+        problem.op_family,
+        problem.machine_family,
+        problem.machine_work_center,
+        problem.setup,
+    )
 
 
 Prices = tuple[Floats, Floats, Floats]

@@ -9,7 +9,8 @@ agrees; a re-dispatch, which moves nearly everything, only when it is better by 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import job_numbers, job_rows
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, cost_columns, objective
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule
+from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
 from workshop_brain.schedule.search import polish
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import durations, right_shift
@@ -37,6 +38,8 @@ SOON_S = 8 * 3600
 """... and that was to start within this time; for later ones the machine may be back."""
 NEW_MOVES = 10
 """Times as many polishing moves when new operations must find their places among the old ones."""
+_BESIDE = ThreadPoolExecutor(2, thread_name_prefix="rules")
+"""Where rules run beside the right-shift; their kernels hold no lock of the interpreter."""
 _STOPS = {EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT}
 _RETURNS = {EventKind.RESTORED, EventKind.OPERATOR_BACK}
 
@@ -78,6 +81,7 @@ def react(
     frozen_s: int = 0,
     weights: Weights = PLANT_WEIGHTS,
     iterations: int = 300,
+    deadline_ms: float | None = None,
 ) -> Reaction:
     """A checked plan after an event, within milliseconds.
 
@@ -93,6 +97,10 @@ def react(
         Operations that start within this many seconds of the event keep machine and start.
     iterations
         Moves of the deterministic polish of the best candidate; 0 = none.
+    deadline_ms
+        Time to answer in. It is turned into a number of rules to try by the size of the problem
+        and not watched by the clock, so that equal inputs give equal plans on every machine; when
+        not all rules fit, there is no polish either. None: everything.
 
     Raises
     ------
@@ -103,7 +111,10 @@ def react(
     """
     begin = time.perf_counter()
     problem, plan, hurt = apply_event(problem, plan, event, frozen_s)
-    plans = _candidates(problem, plan, hurt)
+    rules = _affordable(problem, deadline_ms)
+    plans = _candidates(problem, plan, hurt, rules)
+    if len(rules) < len(_RULES):
+        iterations = 0
     prices = cost_columns(problem, plan, weights)
     scored = sorted(
         ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
@@ -406,27 +417,51 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
     )
 
 
-def _candidates(problem: Problem, plan: Plan, hurt: NDArray[np.bool_]) -> list[tuple[str, Plan]]:
-    new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
-    base = place(problem, plan, np.flatnonzero(new))
+_RULES: tuple[tuple[str, Rule, RuleParams], ...] = (
+    *((f"redispatch_{k + 1}", Rule.ATCS, QUICK[k]) for k in (3, 2, 1, 0)),
+    ("family_first", Rule.FOREMAN, PLAIN),
+    ("due_first", Rule.EDD, PLAIN),
+)
+"""The rules of a re-dispatch, those that win most often first."""
+PLACED_PER_MS = 2_000
+"""Operations that a rule places in a millisecond of the deadline, all other work included."""
+
+
+def _affordable(
+    problem: Problem, deadline_ms: float | None
+) -> tuple[tuple[str, Rule, RuleParams], ...]:
+    """The rules that fit into the time to answer in; never less than one."""
+    if deadline_ms is None:
+        return _RULES
+    return _RULES[: max(1, int(deadline_ms * PLACED_PER_MS / max(1, problem.n_ops)))]
+
+
+def _candidates(
+    problem: Problem,
+    plan: Plan,
+    hurt: NDArray[np.bool_],
+    rules: tuple[tuple[str, Rule, RuleParams], ...],
+) -> list[tuple[str, Plan]]:
+    """Right-shift, re-route and re-dispatch; the rules run beside the other two."""
+    dispatcher = Dispatcher(problem)
+    ahead = [_BESIDE.submit(dispatcher.plan, rule, params) for _, rule, params in rules]
     out: list[tuple[str, Plan]] = []
 
-    def attempt(name: str, make: Any) -> None:
+    def attempt(name: str, make: Callable[[], Plan]) -> None:
         try:
             out.append((name, make()))
         except InfeasibleError:
             return
 
+    new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
+    base = place(problem, plan, np.flatnonzero(new))
     attempt("right_shift", lambda: right_shift(problem, base))
     hurt = hurt | _delayed(problem, plan, out)
     if hurt.any():
         ops = np.flatnonzero(hurt)
         attempt("reroute", lambda: right_shift(problem, place(problem, base, ops)))
-    dispatcher = Dispatcher(problem)
-    for k, params in enumerate(QUICK):
-        attempt(f"redispatch_{k + 1}", lambda params=params: dispatcher.plan(Rule.ATCS, params))
-    attempt("family_first", lambda: dispatcher.plan(Rule.FOREMAN, PLAIN))
-    attempt("due_first", lambda: dispatcher.plan(Rule.EDD, PLAIN))
+    for (name, _, _), task in zip(rules, ahead, strict=True):
+        attempt(name, task.result)
     return out
 
 

@@ -7,6 +7,7 @@ from workshop_brain.errors import InfeasibleError
 from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import advance, op_times
 from workshop_brain.schedule.plan import Plan, unplanned
+from workshop_brain.schedule.sequence import by_machine
 from workshop_brain.schedule.structure import Arrays, OpStatus, Problem
 
 Ints = NDArray[np.int64]
@@ -122,16 +123,14 @@ def durations(problem: Problem, ops: Ints, machine: Ints) -> Ints:
 
 def sequences(problem: Problem, plan: Plan) -> tuple[Ints, Ints]:
     """Machine sequences of a plan in CSR form, fixed operations first, then by start."""
-    rank = np.empty(problem.n_ops, np.int64)
-    rank[problem.op_order] = np.arange(problem.n_ops)
-    free = (problem.op_status == 0).astype(np.int64)
-    placed = np.flatnonzero(plan.machine >= 0)
-    keys = (rank, plan.end, plan.start, free, plan.machine)
-    ordered = placed[np.lexsort(tuple(key[placed] for key in keys))]
-    counts = np.bincount(plan.machine[placed], minlength=problem.n_machines)
-    ptr = np.zeros(problem.n_machines + 1, np.int64)
-    np.cumsum(counts, out=ptr[1:])
-    return ptr, np.ascontiguousarray(ordered)
+    return by_machine(
+        problem.op_order,
+        problem.op_status,
+        plan.machine,
+        plan.start,
+        plan.end,
+        problem.n_machines,
+    )
 
 
 def timed(problem: Problem, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> Plan:

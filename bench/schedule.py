@@ -17,11 +17,13 @@ import numpy as np
 
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import document_problem
+from workshop_brain.schedule.moves import PRICED, TRIED, lay_out, search
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, objective
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
-from workshop_brain.schedule.run import Solver, react_weights, read
+from workshop_brain.schedule.run import DEADLINE_MS, Solver, react_weights, read
 from workshop_brain.schedule.structure import Problem
+from workshop_brain.schedule.timing import retime, sequences
 from workshop_brain.schedule.verify import verify
 from workshop_brain.schedule.warm import warm_up
 
@@ -77,7 +79,9 @@ def document(ops: int, machines: int, seed: int, families: int = 24) -> dict[str
     }
 
 
-def _reactions(problem: Problem, plan: Any, count: int) -> tuple[list[float], list[float]]:
+def _reactions(
+    problem: Problem, plan: Any, count: int, deadline_ms: float | None
+) -> tuple[list[float], list[float]]:
     """Wall and processor milliseconds of reactions to breakdowns, each checked by the engine."""
     end = int(plan.end.max())
     times, busy = [], []
@@ -90,9 +94,33 @@ def _reactions(problem: Problem, plan: Any, count: int) -> tuple[list[float], li
             payload={"until_ns": (t + end // 12) * 10**9},
         )
         clock = time.thread_time()
-        times.append(react(problem, plan, event, weights=react_weights(plan, t)).react_ms)
+        weights = react_weights(plan, t)
+        done = react(problem, plan, event, weights=weights, deadline_ms=deadline_ms)
+        times.append(done.react_ms)
         busy.append((time.thread_time() - clock) * 1e3)
     return times, busy
+
+
+def _rates(problem: Problem, plan: Any) -> dict[str, int]:
+    """One thread: moves tried with all their consequences, and places priced by estimate, per
+    second of search; operations re-timed per second."""
+    tables = lay_out(problem, plan, None, DOCUMENT_WEIGHTS, 1)
+    search(tables, 200, 0.0, 0.0, 0.0, 1.0, 0.0, problem.now)
+    tried, priced = int(tables.tally[TRIED]), int(tables.tally[PRICED])
+    clock = time.perf_counter()
+    search(tables, 20_000, 0.0, 0.0, 0.0, 1.0, 0.0, problem.now)
+    took = time.perf_counter() - clock
+    ptr, ops = sequences(problem, plan)
+    again = []
+    for _ in range(50):
+        clock = time.perf_counter()
+        retime(problem.arrays, plan.machine, ptr, ops)
+        again.append(time.perf_counter() - clock)
+    return {
+        "tried_per_s": round((int(tables.tally[TRIED]) - tried) / took),
+        "priced_per_s": round((int(tables.tally[PRICED]) - priced) / took),
+        "retimed_per_s": round(problem.n_ops / float(np.median(again))),
+    }
 
 
 def usual_grid(dispatcher: Dispatcher) -> float:
@@ -132,7 +160,8 @@ def measure(problem: Problem, seed: int, seconds: list[float], reactions: int) -
         tardiness[f"{budget:g}s"] = solver.history[-1][1]
         below[f"{budget:g}s"] = _below(solver.history[-1][1], tardiness["usual_36"])
         moves = solver.moves / budget
-    times, busy = _reactions(problem, solver.plan, reactions)
+    times, busy = _reactions(problem, solver.plan, reactions, None)
+    quick, _ = _reactions(problem, solver.plan, reactions, DEADLINE_MS)
     return {
         "ops": problem.n_ops,
         "machines": problem.n_machines,
@@ -140,9 +169,12 @@ def measure(problem: Problem, seed: int, seconds: list[float], reactions: int) -
         "construct_ms": round(float(np.median(took)), 2),
         "react_ms_p50": round(float(np.percentile(times, 50)), 1),
         "react_ms_p99": round(float(np.percentile(times, 99)), 1),
+        "react_10ms_p50": round(float(np.percentile(quick, 50)), 1),
+        "react_10ms_p99": round(float(np.percentile(quick, 99)), 1),
         "react_cpu_ms_p50": round(float(np.percentile(busy, 50)), 1),
         "react_cpu_ms_p99": round(float(np.percentile(busy, 99)), 1),
         "moves_per_s": round(moves),
+        **_rates(problem, foreman),
         "weighted_tardiness": {key: round(value) for key, value in tardiness.items()},
         "percent_below_usual_36": below,
         "makespan_over_foreman": round(int(solver.plan.end.max()) / int(foreman.end.max()), 3),

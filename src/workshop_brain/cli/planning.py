@@ -71,12 +71,22 @@ def react(
     plan: Annotated[Path, typer.Option(help="PLAN.json of the running plan.")],
     event: Annotated[Path, typer.Option(help="EVENT.json: what happened.")],
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 1,
+    deadline_ms: Annotated[
+        float, typer.Option(help="Time to answer in; less tries fewer candidates.", min=0.1)
+    ] = 10.0,
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Repair a running plan after an event."""
     from workshop_brain.schedule.run import react_file_text
 
-    result = react_file_text(_instance(file), _read(plan), _read(event), name=str(file), seed=seed)
+    result = react_file_text(
+        _instance(file),
+        _read(plan),
+        _read(event),
+        name=str(file),
+        seed=seed,
+        deadline_ms=deadline_ms,
+    )
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "diff"}}
     print_json(result)

@@ -47,7 +47,7 @@ APPRAISE = 500
 # prices of an operation
 (FLOW, SHIFT, MOVE) = range(3)
 # counters
-(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY) = range(6)
+(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY, PRICED) = range(7)
 FAR_BACK = -(1 << 50)
 
 
@@ -540,6 +540,7 @@ def _best_spot(
     old_k: int,
     ready: int,
     heat: float,
+    count: Ints,
 ) -> tuple[int, int]:
     """The most promising place for ``o`` (taken out), with some luck: alternative and position."""
     best, best_alt, best_k = np.inf, -1, -1
@@ -556,6 +557,7 @@ def _best_spot(
             low += draw(rng, high - low - SPOTS + 1)
             high = low + SPOTS
         extra = price[o, MOVE] if ops[o, REF_MACHINE] >= 0 and m != ops[o, REF_MACHINE] else 0.0
+        count[PRICED] += max(0, high + 1 - low)
         for k in range(low, high + 1):
             if m == ops[o, MACHINE] and k == old_k:
                 continue
@@ -646,7 +648,20 @@ def search(
         _take_out(ops, machines, seq, o)
         if draw(rng, 100) < GUIDED_SHARE:
             alt, spot = _best_spot(
-                ops, machines, arcs, alts, setup, seq, worth, price, rng, o, old_k, ready, heat
+                ops,
+                machines,
+                arcs,
+                alts,
+                setup,
+                seq,
+                worth,
+                price,
+                rng,
+                o,
+                old_k,
+                ready,
+                heat,
+                count,
             )
             if alt < 0:
                 _put_in(ops, machines, seq, o, old_m, old_k)
@@ -820,7 +835,7 @@ def lay_out(
         heap=np.zeros((n + 3, 2), np.int64),
         log=np.zeros((n, 3), np.int64),
         job_log=np.zeros((problem.n_jobs, 2), np.int64),
-        tally=np.zeros(6, np.int64),
+        tally=np.zeros(7, np.int64),
     )
 
 

@@ -9,7 +9,7 @@ agrees; a re-dispatch, which moves nearly everything, only when it is better by 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -441,37 +441,42 @@ def _candidates(
     plan: Plan,
     hurt: NDArray[np.bool_],
     rules: tuple[tuple[str, Rule, RuleParams], ...],
-) -> list[tuple[str, Plan]]:
+) -> Iterator[tuple[str, Plan]]:
     """Right-shift, re-route and re-dispatch; the rules run beside the other two."""
     dispatcher = Dispatcher(problem)
     ahead = [_BESIDE.submit(dispatcher.plan, rule, params) for _, rule, params in rules]
-    out: list[tuple[str, Plan]] = []
-
-    def attempt(name: str, make: Callable[[], Plan]) -> None:
-        try:
-            out.append((name, make()))
-        except InfeasibleError:
-            return
-
     new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
     base = place(problem, plan, np.flatnonzero(new))
-    attempt("right_shift", lambda: right_shift(problem, base))
-    hurt = hurt | _delayed(problem, plan, out)
+    shifted = _attempt(lambda: right_shift(problem, base))
+    if shifted is not None:
+        yield "right_shift", shifted
+    hurt = hurt | _delayed(problem, plan, shifted)
     if hurt.any():
         ops = np.flatnonzero(hurt)
-        attempt("reroute", lambda: right_shift(problem, place(problem, base, ops)))
+        routed = _attempt(lambda: right_shift(problem, place(problem, base, ops)))
+        if routed is not None:
+            yield "reroute", routed
     for (name, _, _), task in zip(rules, ahead, strict=True):
-        attempt(name, task.result)
-    return out
+        found = _attempt(task.result)
+        if found is not None:
+            yield name, found
 
 
-def _delayed(problem: Problem, plan: Plan, shifted: list[tuple[str, Plan]]) -> NDArray[np.bool_]:
+def _attempt(make: Callable[[], Plan]) -> Plan | None:
+    """The plan, or None when there is none that way."""
+    try:
+        return make()
+    except InfeasibleError:
+        return None
+
+
+def _delayed(problem: Problem, plan: Plan, shifted: Plan | None) -> NDArray[np.bool_]:
     """Operations that were to start soon on a machine that is down, and now start much later."""
     down = [m for m, low, high in problem.downs if low <= problem.now < high]
-    if not down or not shifted:
+    if not down or shifted is None:
         return np.zeros(problem.n_ops, bool)
     waits = (problem.op_status == OpStatus.FREE) & np.isin(plan.machine, down)
-    waits &= shifted[0][1].start > plan.start + HURT_S
+    waits &= shifted.start > plan.start + HURT_S
     soon: NDArray[np.bool_] = waits & (plan.start < problem.now + SOON_S)
     return soon
 

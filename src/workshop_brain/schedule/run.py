@@ -208,6 +208,10 @@ def _value(problem: Problem, plan: Plan) -> float:
     return float(kpis.makespan_s) if makespan else kpis.weighted_tardiness_s
 
 
+DEADLINE_MS = 10.0
+"""Time in which a repair of a document answers; see ``react``."""
+
+
 def react_weights(plan: Plan, now: int) -> Weights:
     """Weighted tardiness, with a light price on change in the next fifth of what is left."""
     left = max(5, int(plan.end.max(initial=0)) - now)
@@ -226,6 +230,7 @@ def react_file_text(
     seed: int = 0,
     frozen: int = 0,
     iterations: int = 300,
+    deadline_ms: float | None = DEADLINE_MS,
 ) -> dict[str, Any]:
     """Repair a running plan after an event document: what started before it stays as it is."""
     problem = read(text, name, format)
@@ -244,6 +249,7 @@ def react_file_text(
         frozen_s=frozen,
         weights=weights,
         iterations=iterations,
+        deadline_ms=deadline_ms,
     )
     after = result.problem
     return {

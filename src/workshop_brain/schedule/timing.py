@@ -33,79 +33,96 @@ def retime(a: Arrays, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> tuple[Ints,
     start = np.full(n, -1, np.int64)
     end = np.full(n, -1, np.int64)
     setup_start = np.full(n, -1, np.int64)
-    before = np.full(n, -1, np.int64)
-    after = np.full(n, -1, np.int64)
-    left = np.zeros(n, np.int64)
-    for m in range(len(seq_ptr) - 1):
-        for k in range(seq_ptr[m] + 1, seq_ptr[m + 1]):
-            before[seq_op[k]] = seq_op[k - 1]
-            after[seq_op[k - 1]] = seq_op[k]
-            left[seq_op[k]] += 1
-    stack = np.empty(n, np.int64)
-    size = 0
+    left = np.zeros(n, np.int32)
+    place = np.empty(n, np.int32)
+    stack = np.empty(n, np.int32)
     for o in range(n):
-        if machine[o] < 0:
-            continue
-        for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
-            if machine[a.pred_op[k]] >= 0:
-                left[o] += 1
-        if left[o] == 0:
-            stack[size] = o
+        if machine[o] >= 0:
+            for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+                if machine[a.pred_op[k]] >= 0:
+                    left[o] += 1
+    for m in range(len(seq_ptr) - 1):
+        for k in range(seq_ptr[m], seq_ptr[m + 1]):
+            place[seq_op[k]] = k
+            if k > seq_ptr[m]:
+                left[seq_op[k]] += 1
+    size = 0
+    for m in range(len(seq_ptr) - 1):
+        k = seq_ptr[m]
+        if k < seq_ptr[m + 1] and left[seq_op[k]] == 0:
+            stack[size] = seq_op[k]
             size += 1
     done = 0
     while size > 0:
         size -= 1
-        o = stack[size]
-        done += 1
-        m = machine[o]
-        if a.op_status[o] != 0:
-            start[o] = a.op_fixed_start[o]
-            setup_start[o] = start[o]
-            end[o] = advance(
-                a.closed_ptr,
-                a.closed_start,
-                a.closed_end,
-                m,
-                a.op_fixed_from[o],
-                a.op_fixed_work[o],
-            )
-        else:
-            ready = max(a.op_release[o], a.now)
-            for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
-                if machine[a.pred_op[k]] >= 0:
-                    ready = max(ready, end[a.pred_op[k]] + a.pred_lag[k])
-            free = a.machine_available[m]
-            family = a.machine_family[m]
-            if before[o] >= 0:
-                free = max(free, end[before[o]])
-                family = a.op_family[before[o]]
-            setup = 0
-            if family >= 0:
-                setup = a.setup[a.machine_work_center[m], family, a.op_family[o]]
-            setup_start[o], start[o], end[o] = op_times(
-                a.closed_ptr,
-                a.closed_start,
-                a.closed_end,
-                a.machine_resumable,
-                m,
-                free,
-                setup,
-                ready,
-                duration_on(a, o, m),
-            )
-        s = after[o]
-        if s >= 0:
-            left[s] -= 1
-            if left[s] == 0:
-                stack[size] = s
-                size += 1
-        for k in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
-            s = a.succ_op[k]
-            if machine[s] >= 0:
+        o = int(stack[size])
+        while o >= 0:  # on along the job, or the machine, as long as nothing else is waited for
+            done += 1
+            m = machine[o]
+            at = place[o]
+            if a.op_status[o] != 0:
+                start[o] = a.op_fixed_start[o]
+                setup_start[o] = start[o]
+                end[o] = advance(
+                    a.closed_ptr,
+                    a.closed_start,
+                    a.closed_end,
+                    m,
+                    a.op_fixed_from[o],
+                    a.op_fixed_work[o],
+                )
+            else:
+                ready = max(a.op_release[o], a.now)
+                for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+                    p = a.pred_op[k]
+                    if machine[p] >= 0:
+                        ready = max(ready, end[p] + a.pred_lag[k])
+                free = a.machine_available[m]
+                family = a.machine_family[m]
+                if at > seq_ptr[m]:
+                    p = seq_op[at - 1]
+                    free = max(free, end[p])
+                    family = a.op_family[p]
+                setup = 0
+                if family >= 0:
+                    setup = a.setup[a.machine_work_center[m], family, a.op_family[o]]
+                work = duration_on(a, o, m)
+                if a.closed_ptr[m] == a.closed_ptr[m + 1]:
+                    setup_start[o], start[o] = free, max(free + setup, ready)
+                    end[o] = start[o] + work
+                else:
+                    setup_start[o], start[o], end[o] = op_times(
+                        a.closed_ptr,
+                        a.closed_start,
+                        a.closed_end,
+                        a.machine_resumable,
+                        m,
+                        free,
+                        setup,
+                        ready,
+                        work,
+                    )
+            following = -1
+            for k in range(a.succ_ptr[o], a.succ_ptr[o + 1]):
+                s = a.succ_op[k]
+                if machine[s] < 0:
+                    continue
                 left[s] -= 1
                 if left[s] == 0:
-                    stack[size] = s
-                    size += 1
+                    if following >= 0:
+                        stack[size] = following
+                        size += 1
+                    following = s
+            if at + 1 < seq_ptr[m + 1]:
+                s = seq_op[at + 1]
+                left[s] -= 1
+                if left[s] == 0:
+                    if following >= 0:
+                        stack[size] = s
+                        size += 1
+                    else:
+                        following = s
+            o = following
     return start, end, setup_start, done
 
 

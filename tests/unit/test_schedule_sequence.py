@@ -1,0 +1,65 @@
+"""Machine sequences from times, the changeovers they mean, and a repair within a deadline."""
+
+import numpy as np
+import pytest
+
+from bench.schedule import document
+from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.instance import document_problem
+from workshop_brain.schedule.objective import setups_of
+from workshop_brain.schedule.react import react
+from workshop_brain.schedule.rules import construct
+from workshop_brain.schedule.sequence import by_machine
+from workshop_brain.schedule.verify import verify
+
+
+def test_sequences_are_what_a_sort_by_all_keys_gives() -> None:
+    rng = np.random.default_rng(7)
+    for _ in range(300):
+        n, machines = int(rng.integers(1, 150)), int(rng.integers(1, 6))
+        machine = rng.integers(-1, machines, n)
+        status = rng.integers(0, 3, n) * rng.integers(0, 2, n)
+        start = rng.integers(-3, int(rng.integers(1, 60)), n)
+        end = start + rng.integers(0, 3, n)
+        order = rng.permutation(n)
+        ptr, ops = by_machine(order, status, machine, start, end, machines)
+        rank = np.empty(n, np.int64)
+        rank[order] = np.arange(n)
+        placed = np.flatnonzero(machine >= 0)
+        keys = (rank, end, start, (status == 0).astype(int), machine)
+        expected = placed[np.lexsort(tuple(key[placed] for key in keys))]
+        assert ops.tolist() == expected.tolist()
+        assert ptr.tolist() == [int((machine[placed] < m).sum()) for m in range(machines + 1)]
+
+
+def test_changeovers_follow_the_sequence_on_each_machine() -> None:
+    problem = document_problem(document(80, 4, 3))
+    plan = construct(problem)
+    found = setups_of(problem, plan)
+    for m in range(problem.n_machines):
+        family = int(problem.machine_family[m])
+        for o in plan.sequence(m).tolist():
+            expected = problem.setup_between(m, family, int(problem.op_family[o]))
+            assert found[o] == expected
+            family = int(problem.op_family[o])
+    assert found.sum() > 0
+
+
+@pytest.mark.parametrize(("deadline_ms", "rules"), [(0.02, 1), (0.2, 4), (10.0, 6), (None, 6)])
+def test_a_repair_within_a_deadline_tries_what_fits_and_is_checked(
+    deadline_ms: float | None, rules: int
+) -> None:
+    problem = document_problem(document(100, 5, 1))
+    plan = construct(problem)
+    t = int(plan.end.max()) // 4
+    event = Event(
+        time_ns=t * 10**9,
+        kind=EventKind.BREAKDOWN,
+        path=problem.machine_ids[0],
+        payload={"until_ns": 3 * t * 10**9},
+    )
+    first, second = (react(problem, plan, event, deadline_ms=deadline_ms) for _ in range(2))
+    tried = [c.name for c in first.candidates if not c.name.endswith("+search")]
+    assert len([name for name in tried if name not in {"right_shift", "reroute"}]) == rules
+    assert first.plan.fingerprint() == second.plan.fingerprint()
+    assert not verify(first.problem, first.plan)

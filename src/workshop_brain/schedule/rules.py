@@ -82,6 +82,9 @@ QUICK: tuple[RuleParams, ...] = (
     RuleParams(due=8.0, setup=0.5, wait=0.1, lookahead=0.9, queue=2.0),
 )
 """The few that the reaction path tries."""
+# columns of what waits before a machine
+(OPERATION, DURATION, READY, FAMILY) = range(4)
+(PLAIN_INDEX, LATEST) = range(2)
 _LOW = np.array([0.5, 0.15, 0.05, 0.02, 1.0])
 _HIGH = np.array([20.0, 1.0, 0.8, 1.5, 3.5])
 """Between which ``tune`` looks for settings; columns as in RuleParams."""
@@ -113,6 +116,19 @@ def latest_finish(a: Arrays, queue: float) -> tuple[Floats, Floats]:
 
 
 @kernel
+def _replay(tree: Ints, wake: Ints, m: int) -> None:
+    """Play the matches of machine m again, up to the root; of equals the first wins."""
+    x = (len(tree) // 2 + m) // 2
+    while x > 0:
+        left, right = tree[2 * x], tree[2 * x + 1]
+        winner = left
+        if left < 0 or (right >= 0 and wake[right] < wake[left]):
+            winner = right
+        tree[x] = winner
+        x //= 2
+
+
+@kernel
 def dispatch(
     a: Arrays,
     rule: int,
@@ -137,9 +153,16 @@ def dispatch(
     free = a.machine_available.copy()
     family = a.machine_family.copy()
     wake = np.full(machines, FAR, np.int64)
-    waiting = np.empty(list_ptr[machines], np.int64)
-    duration = np.empty(list_ptr[machines], np.int64)
-    plain = np.empty(list_ptr[machines], np.float64)  # what of the ATCS index never changes
+    leaves = 1
+    while leaves < machines:
+        leaves *= 2
+    tree = np.full(2 * leaves, -1, np.int64)  # a tournament: who wakes first, from node 1 down
+    tree[leaves : leaves + machines] = np.arange(machines)
+    for m in range(machines):
+        _replay(tree, wake, m)
+    # what waits before each machine, in rows, so that a scan reads memory in order
+    waiting = np.empty((list_ptr[machines], 4), np.int64)
+    price = np.empty((list_ptr[machines], 2), np.float64)  # what of ATCS never changes, and latest
     count = np.zeros(machines, np.int64)
     visible = np.empty(n, np.int64)
     shown = 0
@@ -187,19 +210,21 @@ def dispatch(
             o = visible[i]
             for k in range(a.alt_ptr[o], a.alt_ptr[o + 1]):
                 m = a.alt_machine[k]
-                waiting[list_ptr[m] + count[m]] = o
-                duration[list_ptr[m] + count[m]] = a.alt_duration[k]
+                x = list_ptr[m] + count[m]
+                waiting[x, OPERATION], waiting[x, DURATION] = o, a.alt_duration[k]
+                waiting[x, READY], waiting[x, FAMILY] = ready[o], a.op_family[o]
+                price[x, LATEST] = latest[o]
                 if rule == 4:
                     work = max(1.0, float(a.alt_duration[k]))
-                    plain[list_ptr[m] + count[m]] = np.log(work / max(1e-3, weight[o]))
+                    price[x, PLAIN_INDEX] = np.log(work / max(1e-3, weight[o]))
                 count[m] += 1
                 ahead = np.int64(lookahead * machine_mean[m])
-                wake[m] = min(wake[m], max(now, max(free[m], ready[o] - ahead)))
+                at = max(now, max(free[m], ready[o] - ahead))
+                if at < wake[m]:
+                    wake[m] = at
+                    _replay(tree, wake, m)
         shown = 0
-        m = 0
-        for x in range(1, machines):
-            if wake[x] < wake[m]:
-                m = x
+        m = tree[1]
         t = wake[m]
         if t >= FAR:
             break
@@ -207,6 +232,7 @@ def dispatch(
         opens = next_open(a.closed_ptr, a.closed_start, a.closed_end, m, t)
         if opens > t:
             wake[m] = opens
+            _replay(tree, wake, m)
             continue
         ahead = np.int64(lookahead * machine_mean[m])
         per_slack = 1.0 / (due_scale * machine_mean[m])
@@ -216,43 +242,51 @@ def dispatch(
         best_score = 0.0
         soon = FAR
         k = list_ptr[m]
+        table = a.machine_work_center[m]
         while k < list_ptr[m] + count[m]:
-            o = waiting[k]
+            o = waiting[k, OPERATION]
             if machine[o] >= 0:
                 count[m] -= 1
-                waiting[k] = waiting[list_ptr[m] + count[m]]
-                duration[k] = duration[list_ptr[m] + count[m]]
-                plain[k] = plain[list_ptr[m] + count[m]]
+                last = list_ptr[m] + count[m]
+                for x in range(4):
+                    waiting[k, x] = waiting[last, x]
+                price[k, PLAIN_INDEX], price[k, LATEST] = (
+                    price[last, PLAIN_INDEX],
+                    price[last, LATEST],
+                )
                 continue
-            if ready[o] > t + ahead:
-                soon = min(soon, ready[o] - ahead)
+            here = waiting[k, READY]
+            if here > t + ahead:
+                soon = min(soon, here - ahead)
                 k += 1
                 continue
             setup = 0
             if family[m] >= 0:
-                setup = a.setup[a.machine_work_center[m], family[m], a.op_family[o]]
-            work = duration[k]
+                setup = a.setup[table, family[m], waiting[k, FAMILY]]
+            work = waiting[k, DURATION]
             if rule == 0:
-                score = float(ready[o])
+                score = float(here)
             elif rule == 1:
-                score = latest[o]
+                score = price[k, LATEST]
             elif rule == 2:
                 score = float(work)
             elif rule == 3:
-                score = latest[o]
+                score = price[k, LATEST]
                 if setup > 0:
                     score += 1e15
             else:
-                begin = max(free[m] + setup, ready[o])
-                slack = max(0.0, latest[o] - work - begin)
-                idle = max(0.0, float(ready[o] - max(t, free[m] + setup)))
-                score = plain[k] + slack * per_slack + setup * per_setup + idle * per_idle
+                begin = max(free[m] + setup, here)
+                slack = max(0.0, price[k, LATEST] - work - begin)
+                idle = max(0.0, float(here - max(t, free[m] + setup)))
+                score = price[k, PLAIN_INDEX]
+                score += slack * per_slack + setup * per_setup + idle * per_idle
             if best < 0 or score < best_score or (score == best_score and o < best):
                 best = o
                 best_score = score
             k += 1
         if best < 0:
             wake[m] = soon
+            _replay(tree, wake, m)
             continue
         chosen = int(m)
         chosen_setup = 0
@@ -285,6 +319,7 @@ def dispatch(
         free[chosen] = chosen_end
         family[chosen] = a.op_family[best]
         wake[chosen] = max(t, chosen_end)
+        _replay(tree, wake, chosen)
         placed += 1
         for k in range(a.succ_ptr[best], a.succ_ptr[best + 1]):
             s = a.succ_op[k]

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from bench.schedule import document
+
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import document_problem
 from workshop_brain.schedule.objective import setups_of

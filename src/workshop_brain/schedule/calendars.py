@@ -29,7 +29,7 @@ def merge(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 @kernel
-def _first(ptr: Ints, end: Ints, m: int, t: int) -> int:
+def first_window(ptr: Ints, end: Ints, m: int, t: int) -> int:
     """First window of machine m that ends after t."""
     low, high = int(ptr[m]), int(ptr[m + 1])
     while low < high:
@@ -44,7 +44,7 @@ def _first(ptr: Ints, end: Ints, m: int, t: int) -> int:
 @kernel
 def next_open(ptr: Ints, start: Ints, end: Ints, m: int, t: int) -> int:
     """First open instant at or after t."""
-    k = _first(ptr, end, m, t)
+    k = first_window(ptr, end, m, t)
     if k < ptr[m + 1] and start[k] <= t:
         return int(end[k])
     return t
@@ -55,7 +55,7 @@ def advance(ptr: Ints, start: Ints, end: Ints, m: int, t: int, work: int) -> int
     """Instant at which ``work`` ticks begun at t are done, pausing over closed time."""
     if work <= 0:
         return t
-    k = _first(ptr, end, m, t)
+    k = first_window(ptr, end, m, t)
     while k < ptr[m + 1]:
         if start[k] > t:
             gap = int(start[k]) - t
@@ -70,7 +70,7 @@ def advance(ptr: Ints, start: Ints, end: Ints, m: int, t: int, work: int) -> int
 @kernel
 def fit(ptr: Ints, start: Ints, end: Ints, m: int, t: int, work: int) -> int:
     """Earliest start at or after t from which ``work`` ticks run without a pause."""
-    k = _first(ptr, end, m, t)
+    k = first_window(ptr, end, m, t)
     while k < ptr[m + 1]:
         if start[k] >= t + work and start[k] > t:
             return t

@@ -47,7 +47,7 @@ def fits(problem: Problem) -> bool:
     """Whether the problem is small and plain enough to be solved whole."""
     if not 0 < problem.n_ops <= MOST_OPS or len(problem.closed_start):
         return False
-    if bool((problem.op_status != OpStatus.FREE).any()):
+    if bool((problem.op_status != OpStatus.FREE).any()) or problem.limits is not None:
         return False
     if not problem.setup.any():
         return True

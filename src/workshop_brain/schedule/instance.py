@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import OrderError
 from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.document_limits import arcs_of, limits_of, upkeep_of, windows
+from workshop_brain.schedule.exchange.document import FORMAT, orders_problem
+from workshop_brain.schedule.exchange.pyjobshop import is_problem_data, problem_data_document
 from workshop_brain.schedule.structure import FAR, Problem, assemble
 from workshop_brain.units import NS_PER_S
 
@@ -311,6 +314,10 @@ def _document(text: str, name: str) -> Problem:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise OrderError(f"is not valid JSON: {error}") from error
+    if isinstance(data, dict) and is_problem_data(data):
+        data = problem_data_document(data, name)
+    if isinstance(data, dict) and data.get("format") == FORMAT:
+        return orders_problem(data, name or str(data.get("name", "")))
     if not isinstance(data, dict) or data.get("format") != "reactive-fjsp/1":
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise OrderError(f"format must be 'reactive-fjsp/1', got {found!r}")
@@ -367,22 +374,36 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
     setup = _setups(data["setup"])
     families = setup.shape[1]
     alternatives: list[Row] = []
-    preds: list[Row] = []
-    family, op_job, release, ids = [], [], [], []
+    family, op_job, release, ids, first = [], [], [], [], []
     numbers = [job_numbers(job, families) for job in data["jobs"]]
     for j, job in enumerate(data["jobs"]):
+        first.append(len(alternatives))
         for k, row in enumerate(job_rows(job, machines)):
-            preds.append([(len(alternatives) - 1, 0)] if k else [])
             alternatives.append(row)
             family.append(numbers[j][0])
             op_job.append(j)
             release.append(numbers[j][1])
             ids.append(f"{job['id']}.{k}")
+    arcs = arcs_of(data["jobs"], first)
+    upkeep = {len(alternatives) + x: task for x, task in enumerate(upkeep_of(data, machines))}
+    for j, task in enumerate(upkeep.values(), len(numbers)):
+        alternatives.append([(task.machine, task.duration)])
+        family.append(-1)
+        op_job.append(j)
+        release.append(task.earliest)
+        ids.append(f"{task.id}.0")
+        numbers.append((-1, task.earliest, FAR, 0))
+    preds: list[Row] = [[] for _ in alternatives]
+    for arc in arcs:
+        preds[arc.after].append((arc.before, arc.lag))
+    has_next = {arc.before for arc in arcs if op_job[arc.before] == op_job[arc.after]}
     centers = [
         within(row["work_center"], f"machine {row['id']!r}: work_center", 0, len(setup) - 1)
         for row in data["machines"]
     ]
-    first = [row[0][0] if row else 0 for row in alternatives]
+    job_ids = [str(job["id"]) for job in data["jobs"]] + [task.id for task in upkeep.values()]
+    if len(set(job_ids)) != len(job_ids):
+        raise OrderError("maintenance: an id stands twice, or is that of a job")
     return assemble(
         name=name,
         alternatives=alternatives,
@@ -395,7 +416,7 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
             "release": release,
             "work_center": [
                 centers[m] if {centers[x] for x, _ in row} == {centers[m]} else -1
-                for m, row in zip(first, alternatives, strict=True)
+                for m, row in ((row[0][0], row) for row in alternatives)
             ],
         },
         jobs={
@@ -412,10 +433,16 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
                 within(row.get("family", -1), f"machine {row['id']!r}: family", -1, families - 1)
                 for row in data["machines"]
             ],
+            "resumable": [int(bool(row.get("resumable", True))) for row in data["machines"]],
         },
         setup=setup,
+        sinks=[[] if o in has_next else [j] for o, j in enumerate(op_job)],
+        calendar=[
+            windows(row.get("closed", []), f"machine {row['id']!r}") for row in data["machines"]
+        ],
+        limits=limits_of(data, first, arcs, upkeep),
         op_ids=ids,
-        job_ids=[str(job["id"]) for job in data["jobs"]],
+        job_ids=job_ids,
         machine_ids=list(machines),
         work_center_ids=[str(k) for k in range(max(centers) + 1)],
     )

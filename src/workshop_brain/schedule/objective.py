@@ -1,8 +1,9 @@
 """What a plan is worth: the KPI vector and the one place where its weights stand.
 
-objective = tardiness + setup + flow + moves + shift, all in weighted seconds:
+objective = tardiness + setup + flow + energy + moves + shift, all in weighted seconds:
 tardiness   sum over jobs of weight x max(0, completion - due)
 setup       seconds of changeover x ``setup``
+energy      what the power of all work costs by the tariff x ``energy``
 flow        throughput at the bottleneck: mean finish of its work x total job weight x ``flow``
 moves       operations on another machine than before x nearness x mean duration x ``move``;
             here nearness does not fall below ``far``, so that no far operation moves for nothing
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.sequence import changeovers
+from workshop_brain.schedule.serial import power_prices, rows_of
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import sequences
 
+Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
@@ -40,6 +43,7 @@ class Weights:
     tardiness: float = 1.0
     setup: float = 0.1
     flow: float = 0.02
+    energy: float = 1.0
     move: float = 0.5
     shift: float = 0.05
     near_s: int = 8 * 3600
@@ -65,6 +69,8 @@ class Kpis:
         Sum over operations of nearness x change of start, seconds.
     throughput_per_h
         Pieces of the bottleneck work center over the hours until its last finish.
+    energy_cost
+        Price of the power of all work that has not started, by the tariff.
     """
 
     objective: float
@@ -77,6 +83,7 @@ class Kpis:
     near_moves: int
     shift_s: float
     throughput_per_h: float
+    energy_cost: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, for records and screens."""
@@ -107,14 +114,39 @@ def bottleneck(problem: Problem) -> int:
 
 def setups_of(problem: Problem, plan: Plan) -> NDArray[np.int64]:
     """Changeover ticks before each FREE operation in its sequence, shape (n_ops,)."""
-    return changeovers(
-        *sequences(problem, plan),
+    ptr, ops = sequences(problem, plan)
+    family, neutral = problem.op_family, problem.op_family < 0
+    if neutral.any():
+        family = _families_kept(problem, ptr, ops)
+    found = changeovers(
+        ptr,
+        ops,
         problem.op_status,
-        problem.op_family,
+        family,
         problem.machine_family,
         problem.machine_work_center,
         problem.setup,
     )
+    found[neutral] = 0
+    return found
+
+
+def _families_kept(problem: Problem, ptr: Ints, ops: Ints) -> Ints:
+    """Family set up after each operation; what has none of its own keeps the one before it."""
+    family = problem.op_family.copy()
+    for m in range(problem.n_machines):
+        now = int(problem.machine_family[m])
+        for o in ops[ptr[m] : ptr[m + 1]].tolist():
+            now = family[o] = now if family[o] < 0 else family[o]
+    return family
+
+
+def energy_cost(problem: Problem, plan: Plan) -> float:
+    """Price of the power of all FREE work by the tariff; 0 without one."""
+    if problem.limits is None or not problem.limits.tariff:
+        return 0.0
+    prices = power_prices(problem.arrays, rows_of(problem), plan.machine, plan.start, plan.end)
+    return float(prices.sum())
 
 
 Prices = tuple[Floats, Floats, Floats]
@@ -166,7 +198,8 @@ def objective(
     setups = setups_of(problem, plan)
     placed = plan.machine >= 0
     flow, shift, move = prices or cost_columns(problem, previous, weights)
-    total = weights.setup * float(setups.sum())
+    energy = energy_cost(problem, plan)
+    total = weights.setup * float(setups.sum()) + weights.energy * energy
     if problem.target != "makespan":
         total += weights.tardiness * tardiness
     total += float((flow * (plan.end - problem.now))[placed].sum())
@@ -193,6 +226,7 @@ def objective(
         near_moves=near_moves,
         shift_s=shifted,
         throughput_per_h=_throughput(problem, plan),
+        energy_cost=energy,
     )
 
 

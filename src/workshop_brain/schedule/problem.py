@@ -57,6 +57,11 @@ class PlantState:
     loads
         Furnace loads of the plan so far, ``(request, pieces)`` each, by work center: an order that
         comes in must not mix all of them anew.
+    speed
+        Unit path -> how fast it works now as a factor on its usual speed (worn: 0.8), > 0.
+    risk
+        Unit path -> seconds of stops to expect for each second of work, >= 0, from the unit's
+        health: work there is planned longer by that much, so that it goes to sound units first.
     """
 
     jobs: tuple[tuple[JobOrder, JobResponse], ...] = ()
@@ -66,6 +71,8 @@ class PlantState:
     material: Mapping[str, int] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
     loads: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
+    speed: Mapping[str, float] = field(default_factory=dict)
+    risk: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -403,11 +410,16 @@ class _Builder:
             )
         return out
 
-    @staticmethod
-    def _duration(op: _Op, center: WorkCenter, unit: WorkUnit) -> int:
+    def _duration(self, op: _Op, center: WorkCenter, unit: WorkUnit) -> int:
+        speed, risk = self.state.speed.get(unit.path, 1.0), self.state.risk.get(unit.path, 0.0)
+        if not (speed > 0.0 and risk >= 0.0):
+            raise InfeasibleError(
+                f"unit {unit.path!r}: speed must be > 0 and risk >= 0, got {speed} and {risk}"
+            )
+        longer = (1.0 + risk) / speed
         if center.kind is WorkCenterKind.BATCH:
-            return max(1, round(op.seconds))
-        return max(1, round(op.pieces * op.seconds / unit.speed))
+            return max(1, round(op.seconds * longer))
+        return max(1, round(op.pieces * op.seconds / unit.speed * longer))
 
     def _lag(self, center: WorkCenter) -> int:
         return center.transport_s + center.transit_s

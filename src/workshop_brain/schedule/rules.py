@@ -20,6 +20,7 @@ from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import advance, next_open, op_times
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.serial import arrange
 from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem
 from workshop_brain.schedule.timing import duration_on
 
@@ -374,7 +375,8 @@ class Dispatcher:
                 f"operation {self.problem.op_ids[stuck[0]]!r} can never start "
                 f"({missing} in all); check its machines' calendars and its predecessors"
             )
-        return Plan(machine=machine, start=start, end=end, setup_start=setup_start)
+        plan = Plan(machine=machine, start=start, end=end, setup_start=setup_start)
+        return plan if self.problem.limits is None else arrange(self.problem, plan, True)
 
 
 def _mean_setup(table: NDArray[np.int64]) -> float:

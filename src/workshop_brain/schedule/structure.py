@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import merge
+from workshop_brain.schedule.limits import Limits, check
 from workshop_brain.units import NS_PER_S
 
 Ints = NDArray[np.int64]
@@ -83,7 +84,8 @@ class Problem:
     op_job : shape (n_ops,)
         Index of the (most urgent) job served.
     op_family
-        Setup family, an index within the tables of ``setup``.
+        Setup family, an index within the tables of ``setup``; -1 = it leaves what is set up as it
+        is and needs no changeover (maintenance).
     op_work_center
         Index into ``work_center_ids``; -1 when the alternatives span several.
     op_release
@@ -121,6 +123,9 @@ class Problem:
         ``(request, pieces)`` served by each operation; its pieces are ``op_quantity``.
     target
         "tardiness" or "makespan" (benchmark files without due dates).
+    limits
+        Tools, operators, maximum lags, buffers, deadlines and power; None = there are none, and
+        the fast kernels are used.
     """
 
     name: str = ""
@@ -173,6 +178,7 @@ class Problem:
     op_product: tuple[str, ...] = ()
     op_program: tuple[str, ...] = ()
     op_capacity: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    limits: Limits | None = None
 
     @property
     def n_ops(self) -> int:
@@ -236,8 +242,8 @@ class Problem:
         return [(int(p), int(lag)) for p, lag in pairs]
 
     def setup_between(self, machine: int, family_from: int, family_to: int) -> int:
-        """Ticks to change over on a machine; 0 when nothing is set up yet (-1)."""
-        if family_from < 0:
+        """Ticks to change over on a machine; 0 when nothing is set up or asked for (-1)."""
+        if family_from < 0 or family_to < 0:
             return 0
         return int(self.setup[self.machine_work_center[machine], family_from, family_to])
 
@@ -248,7 +254,22 @@ class Problem:
             downs = changes.get("downs", self.downs)
             ptr, start, end = closed_columns(calendar, downs)
             changes |= {"closed_ptr": ptr, "closed_start": start, "closed_end": end}
-        return replace(self, **changes)
+        changed = replace(self, **changes)
+        if changes.get("limits") is not None:
+            check_limits(changed)
+        return changed
+
+
+def check_limits(problem: Problem) -> None:
+    """InfeasibleError when the limits contradict themselves or the problem."""
+    if problem.limits is None:
+        if (problem.op_family < 0).any():
+            raise InfeasibleError("a family of -1 needs limits; give at least Limits()")
+        return
+    after = np.repeat(np.arange(problem.n_ops), np.diff(problem.pred_ptr))
+    arcs = zip(problem.pred_op.tolist(), after.tolist(), strict=True)
+    lag_of = dict(zip(arcs, problem.pred_lag.tolist(), strict=True))
+    check(problem.limits, problem.op_ids, problem.machine_ids, lag_of)
 
 
 def csr(rows: Sequence[Sequence[int]]) -> tuple[Ints, Ints]:
@@ -377,7 +398,7 @@ def assemble(
     Raises
     ------
     InfeasibleError
-        An operation has no machine, or precedence has a cycle.
+        An operation has no machine, precedence has a cycle, or ``limits`` contradict the rest.
     """
     n, nj = len(alternatives), len(job_due)
     ops, jobs, machines = dict(ops or {}), dict(jobs or {}), dict(machines or {})
@@ -401,7 +422,7 @@ def assemble(
     given: Sequence[Sequence[tuple[int, int]]] = calendar or [()] * n_machines
     rows = tuple(tuple(merge(row)) for row in given)
     closed_ptr, closed_start, closed_end = closed_columns(rows, downs)
-    return Problem(
+    problem = Problem(
         op_job=column(op_job, n),
         op_family=column(ops.get("family"), n),
         op_work_center=column(ops.get("work_center"), n, -1),
@@ -452,3 +473,5 @@ def assemble(
         op_program=tuple(meta.pop("op_program", None) or ("",) * n),
         **meta,
     )
+    check_limits(problem)
+    return problem

@@ -8,6 +8,7 @@ from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import advance, op_times
 from workshop_brain.schedule.plan import Plan, unplanned
 from workshop_brain.schedule.sequence import by_machine
+from workshop_brain.schedule.serial import arrange
 from workshop_brain.schedule.structure import Arrays, OpStatus, Problem
 
 Ints = NDArray[np.int64]
@@ -155,11 +156,16 @@ def timed(problem: Problem, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> Plan:
     start, end, setup_start, done = retime(problem.arrays, machine, seq_ptr, seq_op)
     if done < int((machine >= 0).sum()):
         raise InfeasibleError("machine sequences contradict the precedence of operations")
-    return Plan(machine=machine.copy(), start=start, end=end, setup_start=setup_start)
+    plan = Plan(machine=machine.copy(), start=start, end=end, setup_start=setup_start)
+    return plan if problem.limits is None else arrange(problem, plan)
 
 
 def right_shift(problem: Problem, plan: Plan) -> Plan:
-    """The same machines and sequences, timed anew as early as possible."""
+    """The same machines and sequences, timed anew as early as possible.
+
+    With limits operations are placed in the order of their starts, and sequences change where
+    that keeps a deadline or a maximum lag.
+    """
     machine = plan.machine.copy()
     gone = problem.op_status == OpStatus.CANCELLED
     fixed = (problem.op_status != OpStatus.FREE) & ~gone
@@ -168,4 +174,6 @@ def right_shift(problem: Problem, plan: Plan) -> Plan:
     kept.start[:], kept.end[:] = plan.start, plan.end
     kept.machine[:] = machine
     kept.start[fixed] = problem.op_fixed_start[fixed]
+    if problem.limits is not None:
+        return arrange(problem, kept)
     return timed(problem, machine, *sequences(problem, kept))

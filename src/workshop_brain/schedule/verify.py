@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.schedule.limits import Limits, Tool
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import OpStatus, Problem
 
@@ -24,7 +25,7 @@ class Violation:
     ----------
     kind
         unplanned, cancelled, machine, release, duration, overlap, setup, precedence, locked,
-        capacity.
+        capacity; of limits tool, operator, max_lag, blocking, buffer, deadline.
     ops
         Ids of the operations concerned, the offender first.
     """
@@ -82,6 +83,8 @@ def verify(problem: Problem, plan: Plan, limit: int = 100) -> list[Violation]:
     _check_precedence(problem, plan, found)
     _check_machines(problem, plan, placed, clocks, found)
     _check_capacity(problem, found)
+    if problem.limits is not None:
+        _check_limits(problem, problem.limits, plan, placed, clocks, found)
     return found[:limit]
 
 
@@ -206,11 +209,11 @@ def _check_machines(
     first = np.ones(len(order), bool)
     first[1:] = machine[1:] != machine[:-1]
     free = np.where(first, problem.machine_available[machine], np.roll(end, 1))
-    family = np.where(first, problem.machine_family[machine], np.roll(problem.op_family[order], 1))
+    family, after = _families(problem, order, machine, first)
     setup = problem.setup[
-        problem.machine_work_center[machine], np.maximum(family, 0), problem.op_family[order]
+        problem.machine_work_center[machine], np.maximum(family, 0), np.maximum(after, 0)
     ]
-    setup = np.where(family >= 0, setup, 0)
+    setup = np.where((family >= 0) & (problem.op_family[order] >= 0), setup, 0)
     room = _open_ticks(clocks, machine, free, np.maximum(free, start))
     either_free = is_free | (~first & np.roll(is_free, 1))
     overlap = (start < free) & either_free
@@ -224,6 +227,18 @@ def _check_machines(
         else:
             why = f"has {room[k]} open ticks for a changeover of {setup[k]} on {name}"
             found.append(_bad("setup", problem, pair, why))
+
+
+def _families(
+    problem: Problem, order: Ints, machine: Ints, first: NDArray[np.bool_]
+) -> tuple[Ints, Ints]:
+    """Family set up before and after each operation of ``order``."""
+    after = problem.op_family[order]
+    if (after < 0).any():  # what has no family leaves what is set up
+        after = after.copy()
+        for k in np.flatnonzero(after < 0).tolist():
+            after[k] = problem.machine_family[machine[k]] if first[k] else after[k - 1]
+    return np.where(first, problem.machine_family[machine], np.roll(after, 1)), after
 
 
 def _in_time(problem: Problem, plan: Plan, placed: Ints) -> Ints:
@@ -247,6 +262,356 @@ def _check_capacity(problem: Problem, found: list[Violation]) -> None:
     for o in np.flatnonzero(over).tolist():
         why = f"holds {problem.op_quantity[o]} pieces, capacity is {problem.op_capacity[o]}"
         found.append(_bad("capacity", problem, [o], why))
+
+
+def _check_limits(
+    problem: Problem,
+    limits: Limits,
+    plan: Plan,
+    placed: Ints,
+    clocks: dict[int, _Open],
+    found: list[Violation],
+) -> None:
+    there = np.zeros(problem.n_ops, bool)
+    there[placed] = True
+    for o, tick in limits.deadlines:
+        if there[o] and problem.op_status[o] == OpStatus.FREE and plan.end[o] > tick:
+            why = f"ends at {plan.end[o]}, its deadline is {tick}"
+            found.append(_bad("deadline", problem, [o], why))
+    _check_max_lags(problem, limits, plan, there, clocks, found)
+    calls = _calls(problem, limits, plan, placed, clocks, found)
+    for tool in limits.tools:
+        _check_tool(problem, tool, calls.get(tool.id, []), found)
+    _check_operators(problem, limits, calls, found)
+    _check_buffers(problem, limits, plan, placed, clocks, found)
+
+
+def _check_max_lags(
+    problem: Problem,
+    limits: Limits,
+    plan: Plan,
+    there: NDArray[np.bool_],
+    clocks: dict[int, _Open],
+    found: list[Violation],
+) -> None:
+    """Latest starts; what no machine could have kept once the predecessor had begun is no fault."""
+    for p, o, most in limits.max_lags:
+        if not (there[p] and there[o]) or problem.op_status[o] != OpStatus.FREE:
+            continue
+        last = int(plan.end[p]) + most
+        if plan.start[o] <= last:
+            continue
+        if problem.op_status[p] != OpStatus.FREE and _soonest(problem, plan, clocks, o) > last:
+            continue
+        why = f"starts at {plan.start[o]}, at the latest allowed is {plan.end[p]} + {most}"
+        found.append(_bad("max_lag", problem, [o, p], why))
+
+
+def _soonest(problem: Problem, plan: Plan, clocks: dict[int, _Open], o: int) -> int:
+    """Earliest start of an operation behind what has started, were there nothing else."""
+    best = 1 << 50
+    for m, work in problem.alternatives(o).items():
+        begun = np.flatnonzero(
+            (plan.machine == m)
+            & (problem.op_status != OpStatus.FREE)
+            & (problem.op_status != OpStatus.CANCELLED)
+        )
+        t, family = int(problem.machine_available[m]), int(problem.machine_family[m])
+        for x in sorted(begun.tolist(), key=lambda x: int(plan.end[x])):
+            t = max(t, int(plan.end[x]))
+            family = int(problem.op_family[x]) if problem.op_family[x] >= 0 else family
+        clock = clocks.get(m)
+        setup = problem.setup_between(m, family, int(problem.op_family[o]))
+        begin = max(int(problem.op_release[o]), problem.now)
+        if clock is None:
+            best = min(best, max(t + setup, begin))
+            continue
+        t = max(_worked(clock, t, setup), begin)
+        whole = not problem.machine_resumable[m]
+        for low, high in zip(clock.low.tolist(), clock.high[:-1].tolist(), strict=True):
+            if low <= t < high or (whole and t <= low < t + work):
+                t = high
+        best = min(best, t)
+    return best
+
+
+def _worked(clock: _Open, t: int, ticks: int) -> int:
+    """When so many open ticks from t on are over."""
+    if ticks <= 0:
+        return t
+    for low, high in zip(clock.low.tolist(), clock.high[:-1].tolist(), strict=True):
+        if high <= t:
+            continue
+        if low > t and low - t >= ticks:
+            break
+        ticks -= max(0, low - t)
+        t = high
+    return t + ticks
+
+
+Call = tuple[int, int, int, int]
+"""(from, to, quantity, operation) of one need."""
+_Asked = tuple[int, int, int, str]
+"""(from, to, operation, skill) of one call for a person."""
+
+
+def _calls(
+    problem: Problem,
+    limits: Limits,
+    plan: Plan,
+    placed: Ints,
+    clocks: dict[int, _Open],
+    found: list[Violation],
+) -> dict[str, list[Call]]:
+    """When each tool and skill is called for; changeovers that leave no time are named."""
+    run: dict[int, list[tuple[str, int]]] = {}
+    for o, name, quantity in limits.op_needs:
+        run.setdefault(o, []).append((name, quantity))
+    change: dict[int, list[tuple[str, int]]] = {}
+    for o, name, quantity in limits.op_setup_needs:
+        change.setdefault(o, []).append((name, quantity))
+    on: dict[int, list[tuple[str, int]]] = {}
+    for m, name, quantity in limits.machine_needs:
+        on.setdefault(m, []).append((name, quantity))
+    at_change: dict[int, list[tuple[str, int]]] = {}
+    for m, name, quantity in limits.machine_setup_needs:
+        at_change.setdefault(m, []).append((name, quantity))
+    tools = {tool.id for tool in limits.tools}
+    calls: dict[str, list[Call]] = {}
+
+    def call(o: int, needs: list[tuple[str, int]], low: int, high: int) -> None:
+        for name, quantity in needs:
+            spans = [(low, high)]
+            if name not in tools:
+                spans = _open_spans(clocks.get(int(plan.machine[o])), low, high)
+            calls.setdefault(name, []).extend((a, b, quantity, o) for a, b in spans if b > a)
+
+    order = _in_time(problem, plan, placed)
+    machine = plan.machine[order]
+    first = np.ones(len(order), bool)
+    first[1:] = machine[1:] != machine[:-1]
+    family, _ = _families(problem, order, machine, first)
+    for k, o in enumerate(order.tolist()):
+        m = int(machine[k])
+        call(o, [*run.get(o, []), *on.get(m, [])], int(plan.start[o]), int(plan.end[o]))
+        needs = [*change.get(o, []), *at_change.get(m, [])]
+        setup = problem.setup_between(m, int(family[k]), int(problem.op_family[o]))
+        if not needs or not setup or problem.op_status[o] != OpStatus.FREE:
+            continue
+        low = int(plan.setup_start[o])
+        clock = clocks.get(m)
+        high = low + setup if clock is None else _worked(clock, low, setup)
+        before = int(problem.machine_available[m] if first[k] else plan.end[order[k - 1]])
+        if low < before or high > plan.start[o]:
+            why = f"changeover from {low} to {high} is not between {before} and {plan.start[o]}"
+            found.append(_bad("setup", problem, [o], why))
+        call(o, needs, low, high)
+    return calls
+
+
+def _open_spans(clock: _Open | None, low: int, high: int) -> list[tuple[int, int]]:
+    """Open stretches of [low, high)."""
+    if clock is None:
+        return [(low, high)]
+    out, t = [], low
+    for a, b in zip(clock.low.tolist(), clock.high[:-1].tolist(), strict=True):
+        if b <= t:
+            continue
+        if a >= high:
+            break
+        if a > t:
+            out.append((t, a))
+        t = b
+    if t < high:
+        out.append((t, high))
+    return out
+
+
+def _check_tool(problem: Problem, tool: Tool, calls: list[Call], found: list[Violation]) -> None:
+    """At no instant more of a tool in use than there are; what has started is a fact."""
+    away = [(a, b, tool.quantity, -1) for a, b in tool.closed]
+    if _peak([*calls, *away]) <= tool.quantity:
+        return
+    for t in sorted({row[0] for row in [*calls, *away]}):
+        here = [row for row in [*calls, *away] if row[0] <= t < row[1]]
+        used = sum(row[2] for row in here)
+        free = [row[3] for row in here if row[3] >= 0 and problem.op_status[row[3]] == 0]
+        if used > tool.quantity and free:
+            why = f"at {t} {used} of {tool.id} are needed, there are {tool.quantity}"
+            found.append(_bad("tool", problem, sorted(free), why))
+            return
+
+
+def _peak(calls: list[Call]) -> int:
+    """The most that is called for at any instant."""
+    if not calls:
+        return 0
+    table = np.array(calls, np.int64)
+    t = np.concatenate([table[:, 1], table[:, 0]])  # what ends at an instant makes room there
+    quantity = np.concatenate([-table[:, 2], table[:, 2]])
+    return int(np.cumsum(quantity[np.argsort(t, kind="stable")]).max())
+
+
+def _check_operators(
+    problem: Problem, limits: Limits, calls: dict[str, list[Call]], found: list[Violation]
+) -> None:
+    """At each instant every call finds a person of its own with the skill, on shift.
+
+    Who was found keeps the call until it ends, and hands it over only when that makes room.
+    """
+    rows = [
+        (a, b, o, skill)
+        for skill in limits.skills
+        for a, b, quantity, o in calls.get(skill, [])
+        for _ in range(quantity)
+    ]
+    rows.sort(key=lambda row: (row[0], problem.op_status[row[2]] == OpStatus.FREE, row[2]))
+    turns = {row[0] for row in rows}
+    for operator in limits.operators:
+        turns.update(a for a, _ in operator.closed)
+    skilled = {
+        skill: [k for k, who in enumerate(limits.operators) if skill in who.skills]
+        for skill in limits.skills
+    }
+    on: dict[int, _Asked] = {}
+    begun = 0
+    open_: list[_Asked] = []
+    for t in sorted(turns):
+        for k in [k for k, row in on.items() if row[1] <= t]:
+            del on[k]
+        away = {
+            k
+            for k, who in enumerate(limits.operators)
+            if who.closed and any(a <= t < b for a, b in who.closed)
+        }
+        open_ = [row for row in open_ if row[1] > t]
+        open_ += [on.pop(k) for k in away & on.keys()]
+        while begun < len(rows) and rows[begun][0] <= t:
+            if rows[begun][1] > t:
+                open_.append(rows[begun])
+            begun += 1
+        # what has started is served first: it is a fact, and never the offender
+        open_.sort(key=lambda row: problem.op_status[row[2]] == OpStatus.FREE)
+        open_ = [row for row in open_ if not _find_person(skilled, away, row, on, set())]
+        here = [*open_, *on.values()]
+        if open_ and any(problem.op_status[row[2]] == OpStatus.FREE for row in here):
+            on = {}
+            here.sort(key=lambda row: (problem.op_status[row[2]] == OpStatus.FREE, row[2]))
+            open_ = [row for row in here if not _find_person(skilled, away, row, on, set())]
+            for _, _, o, skill in open_:
+                if problem.op_status[o] == OpStatus.FREE:
+                    why = f"at {t} nobody with skill {skill} is free for it"
+                    found.append(_bad("operator", problem, [o], why))
+                    return
+
+
+def _find_person(
+    skilled: dict[str, list[int]],
+    away: set[int],
+    row: _Asked,
+    on: dict[int, _Asked],
+    tried: set[int],
+) -> bool:
+    """Give a call to somebody, who may hand the call before over to somebody else."""
+    for k in skilled[row[3]]:
+        if k in tried or k in away:
+            continue
+        tried.add(k)
+        if k not in on or _find_person(skilled, away, on[k], on, tried):
+            on[k] = row
+            return True
+    return False
+
+
+def _check_buffers(
+    problem: Problem,
+    limits: Limits,
+    plan: Plan,
+    placed: Ints,
+    clocks: dict[int, _Open],
+    found: list[Violation],
+) -> None:
+    """Each lot leaves its machine as late as what follows there allows, so that buffers are as
+    empty as they can be; then no buffer holds more than it may."""
+    order = _in_time(problem, plan, placed)
+    machine = plan.machine[order]
+    follows = {
+        int(order[k]): int(order[k + 1])
+        for k in range(len(order) - 1)
+        if machine[k] == machine[k + 1]
+    }
+    first = np.ones(len(order), bool)
+    first[1:] = machine[1:] != machine[:-1]
+    family, _ = _families(problem, order, machine, first)
+    set_up = dict(zip(order.tolist(), family.tolist(), strict=True))
+    standing: dict[str, list[Call]] = {}
+    there = set(placed.tolist())
+    capacity = {buffer.id: buffer.capacity for buffer in limits.buffers}
+    for p, s, name in limits.buffered:
+        if p not in there or s not in there:
+            continue
+        begun = problem.op_status[s] != OpStatus.FREE
+        lag = next(lag for x, lag in problem.preds(s) if x == p)
+        leaves, x = int(plan.start[s]) - lag, follows.get(p)
+        if x == s:
+            continue
+        if x is not None:
+            leaves = min(leaves, _setup_by(problem, limits, plan, clocks, set_up, x))
+        if leaves < plan.end[p]:
+            if begun or (x is not None and problem.op_status[x] != OpStatus.FREE):
+                leaves = int(plan.end[p])
+            else:
+                why = f"stays on its machine until {plan.start[s]}, the next begins at {leaves}"
+                found.append(_bad("blocking", problem, [x if x is not None else s, p], why))
+                continue
+        if x is not None and capacity[name] == 0 and leaves + lag < plan.start[s] and not begun:
+            free = problem.op_status[x] == OpStatus.FREE
+            if free:
+                why = (
+                    f"is still on the machine until {int(plan.start[s]) - lag}: {name} has no place"
+                )
+                found.append(_bad("blocking", problem, [x, p], why))
+                continue
+        standing.setdefault(name, []).append((leaves + lag, int(plan.start[s]), 1, p))
+    for buffer in limits.buffers:
+        rows = standing.get(buffer.id, [])
+        if _peak(rows) <= buffer.capacity:
+            continue
+        for t in sorted({row[0] for row in rows}):
+            here = [row[3] for row in rows if row[0] <= t < row[1]]
+            free = [p for p in here if problem.op_status[p] == OpStatus.FREE]
+            if len(here) > buffer.capacity and free:
+                why = f"at {t} {len(here)} lots stand in {buffer.id}, it holds {buffer.capacity}"
+                found.append(_bad("buffer", problem, free, why))
+                break
+
+
+def _setup_by(
+    problem: Problem,
+    limits: Limits,
+    plan: Plan,
+    clocks: dict[int, _Open],
+    family: dict[int, int],
+    o: int,
+) -> int:
+    """Latest instant at which the machine must be free for an operation and its changeover."""
+    m, start = int(plan.machine[o]), int(plan.start[o])
+    if problem.op_status[o] != OpStatus.FREE:
+        return start
+    setup = problem.setup_between(m, family[o], int(problem.op_family[o]))
+    if not setup:
+        return start
+    if limits.has_setup_needs:
+        return min(int(plan.setup_start[o]), start)
+    clock = clocks.get(m)
+    if clock is None:
+        return start - setup
+    low, high = start - setup - int(clock.before[-1]) - 1, start
+    while high - low > 1:
+        mid = (low + high) // 2
+        room = int(clock.open_between(np.array([mid]), np.array([start]))[0])
+        low, high = (mid, high) if room >= setup else (low, mid)
+    return low
 
 
 def _bad(kind: str, problem: Problem, ops: list[int], detail: str) -> Violation:

@@ -2,6 +2,7 @@
 event, since the reaction path must never wait for a compiler."""
 
 from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.limits import Limits
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import construct
@@ -11,11 +12,11 @@ from workshop_brain.schedule.structure import Problem, assemble
 
 def warm_up() -> None:
     """Run every kernel once on a tiny problem."""
-    problem = _tiny()
-    plan = construct(problem)
     event = Event(time_ns=2 * 10**9, kind=EventKind.BREAKDOWN, path="0")
-    react(problem, plan, event, frozen_s=2, iterations=20)
-    improve(problem, plan, iterations=20)
+    for problem in (_tiny(), _tiny().with_(limits=Limits(tariff=((0, 1.0),)))):
+        plan = construct(problem)
+        react(problem, plan, event, frozen_s=2, iterations=20)
+        improve(problem, plan, iterations=20)
     path = _tiny(target="makespan")
     improve(path, construct(path), iterations=20, stable=False, weights=DOCUMENT_WEIGHTS)
 

@@ -1,0 +1,235 @@
+"""Limits in a reactive-fjsp/1 document: tools, operators, lags, buffers, maintenance, tariff."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from workshop_brain.errors import OrderError
+from workshop_brain.schedule.limits import Buffer, Limits, Operator, Tool
+
+MOST = 10**12
+"""Largest number that a document may hold, ticks."""
+_TOP = ("tools", "operators", "buffers", "tariff", "maintenance")
+_OF_JOB = ("deadline",)
+_OF_OP = ("max_lag", "buffer", "tools", "skills", "setup_tools", "setup_skills", "deadline")
+_OF_MACHINE = ("tools", "skills", "setup_tools", "setup_skills", "power_kw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arc:
+    """A precedence of a document: ``lag <= start of after - end of before <= max_lag``."""
+
+    before: int
+    after: int
+    lag: int = 0
+    max_lag: int | None = None
+    buffer: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Upkeep:
+    """Maintenance of a document that the plan may put where it suits."""
+
+    id: str
+    machine: int
+    duration: int
+    earliest: int
+    latest: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Needs:
+    """Needs and deadlines as they are read."""
+
+    op: list[tuple[int, str, int]] = field(default_factory=list)
+    op_setup: list[tuple[int, str, int]] = field(default_factory=list)
+    machine: list[tuple[int, str, int]] = field(default_factory=list)
+    machine_setup: list[tuple[int, str, int]] = field(default_factory=list)
+    deadlines: list[tuple[int, int]] = field(default_factory=list)
+
+
+def whole(value: Any, what: str, low: int = 0, high: int = MOST) -> int:
+    """A whole number within its range; OrderError names it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise OrderError(f"{what} must be a whole number from {low} to {high}, got {value!r}")
+    return value
+
+
+def windows(value: Any, what: str) -> tuple[tuple[int, int], ...]:
+    """Closed windows ``[[from, to], ...]``, each longer than nothing, none over another."""
+    out: list[tuple[int, int]] = []
+    for row in value if isinstance(value, list) else [value]:
+        if not isinstance(row, list) or len(row) != 2:
+            raise OrderError(f"{what}: closed must be a list of [from, to], got {value!r}")
+        low = whole(row[0], f"{what}: closed from", -MOST)
+        out.append((low, whole(row[1], f"{what}: closed to", low + 1)))
+    out.sort()
+    for before, after in pairwise(out):
+        if after[0] < before[1]:
+            raise OrderError(f"{what}: closed windows {before} and {after} overlap; join them")
+    return tuple(out)
+
+
+def arcs_of(jobs: Sequence[Mapping[str, Any]], first: Sequence[int]) -> list[Arc]:
+    """Precedences of all jobs: each operation follows the one before it, or what ``after`` names.
+
+    Parameters
+    ----------
+    first
+        Index of the first operation of each job.
+    """
+    job_at = {str(job["id"]): j for j, job in enumerate(jobs)}
+    out = []
+    for j, job in enumerate(jobs):
+        for k, op in enumerate(job["operations"]):
+            what = f"job {job.get('id')!r} operation {k}"
+            rows = op.get("after", [k - 1] if k else [])
+            if not isinstance(rows, list):
+                raise OrderError(f"{what}: after must be a list, got {rows!r}")
+            seen: set[int] = set()
+            for row in rows:
+                own = {**op, **row} if isinstance(row, Mapping) else op
+                of = j
+                if isinstance(row, Mapping) and "job" in row:
+                    of = job_at.get(str(row["job"]), -1)
+                    if of < 0:
+                        raise OrderError(f"{what}: after names job {row['job']!r}, there is none")
+                number = row.get("op") if isinstance(row, Mapping) else row
+                before = first[of] + whole(
+                    number, f"{what}: after", 0, len(jobs[of]["operations"]) - 1
+                )
+                if before in seen or before == first[j] + k:
+                    raise OrderError(f"{what}: after names operation {number!r} twice or itself")
+                seen.add(before)
+                most = own.get("max_lag")
+                out.append(
+                    Arc(
+                        before=before,
+                        after=first[j] + k,
+                        lag=whole(own.get("lag", 0), f"{what}: lag"),
+                        max_lag=None if most is None else whole(most, f"{what}: max_lag"),
+                        buffer=str(own.get("buffer", "")),
+                    )
+                )
+    return out
+
+
+def upkeep_of(data: Mapping[str, Any], machines: Mapping[str, int]) -> list[Upkeep]:
+    """Maintenance rows of a document."""
+    out = []
+    for row in data.get("maintenance", []):
+        what = f"maintenance {row.get('id')!r}"
+        if str(row.get("machine")) not in machines:
+            raise OrderError(f"{what}: no machine {row.get('machine')!r}")
+        earliest = whole(row.get("earliest", 0), f"{what}: earliest")
+        duration = whole(row.get("duration"), f"{what}: duration", 1)
+        out.append(
+            Upkeep(
+                id=str(row["id"]),
+                machine=machines[str(row["machine"])],
+                duration=duration,
+                earliest=earliest,
+                latest=whole(row.get("latest"), f"{what}: latest", earliest + duration),
+            )
+        )
+    return out
+
+
+def limits_of(
+    data: Mapping[str, Any],
+    first: Sequence[int],
+    arcs: Sequence[Arc],
+    upkeep: Mapping[int, Upkeep],
+) -> Limits | None:
+    """Limits of a document; None when it has none.
+
+    Parameters
+    ----------
+    first
+        Index of the first operation of each job.
+    upkeep
+        Maintenance by its operation.
+    """
+    jobs = data["jobs"]
+    has_any = any(key in data for key in _TOP)
+    has_any |= any(key in job for job in jobs for key in _OF_JOB)
+    has_any |= any(key in op for job in jobs for op in job["operations"] for key in _OF_OP)
+    has_any |= any(key in row for row in data["machines"] for key in _OF_MACHINE)
+    if not has_any and not any(arc.max_lag is not None or arc.buffer for arc in arcs):
+        return None
+    needs = _Needs()
+    for m, row in enumerate(data["machines"]):
+        what = f"machine {row.get('id')!r}"
+        for key in ("tools", "skills"):
+            needs.machine += [(m, name, q) for name, q in _named(row.get(key, []), what, key)]
+            setup = _named(row.get(f"setup_{key}", []), what, f"setup_{key}")
+            needs.machine_setup += [(m, name, q) for name, q in setup]
+    for j, job in enumerate(jobs):
+        for k, op in enumerate(job["operations"]):
+            _read_op(needs, first[j] + k, op, f"job {job.get('id')!r} operation {k}")
+        if "deadline" in job:
+            latest = whole(job["deadline"], f"job {job.get('id')!r}: deadline")
+            needs.deadlines += [(first[j] + k, latest) for k in range(len(job["operations"]))]
+    needs.deadlines += [(o, row.latest) for o, row in upkeep.items()]
+    return Limits(
+        tools=tuple(
+            Tool(
+                id=str(row["id"]),
+                quantity=whole(row.get("quantity", 1), f"tool {row['id']!r}: quantity", 1),
+                closed=windows(row.get("closed", []), f"tool {row['id']!r}"),
+            )
+            for row in data.get("tools", [])
+        ),
+        operators=tuple(
+            Operator(
+                id=str(row["id"]),
+                skills=tuple(str(skill) for skill in row["skills"]),
+                closed=windows(row.get("closed", []), f"operator {row['id']!r}"),
+            )
+            for row in data.get("operators", [])
+        ),
+        buffers=tuple(
+            Buffer(id=str(row["id"]), capacity=whole(row.get("capacity"), f"buffer {row['id']!r}"))
+            for row in data.get("buffers", [])
+        ),
+        op_needs=tuple(needs.op),
+        machine_needs=tuple(needs.machine),
+        op_setup_needs=tuple(needs.op_setup),
+        machine_setup_needs=tuple(needs.machine_setup),
+        max_lags=tuple((a.before, a.after, a.max_lag) for a in arcs if a.max_lag is not None),
+        buffered=tuple((a.before, a.after, a.buffer) for a in arcs if a.buffer),
+        deadlines=tuple(needs.deadlines),
+        tariff=tuple(
+            (whole(row[0], "tariff: from"), _price(row[1], "tariff: price"))
+            for row in data.get("tariff", [])
+        ),
+        power_kw=tuple(
+            _price(row.get("power_kw", 0), f"machine {row.get('id')!r}: power_kw")
+            for row in data["machines"]
+        ),
+    )
+
+
+def _read_op(needs: _Needs, o: int, op: Mapping[str, Any], what: str) -> None:
+    for key in ("tools", "skills"):
+        needs.op += [(o, name, q) for name, q in _named(op.get(key, []), what, key)]
+        setup = _named(op.get(f"setup_{key}", []), what, f"setup_{key}")
+        needs.op_setup += [(o, name, q) for name, q in setup]
+    if "deadline" in op:
+        needs.deadlines.append((o, whole(op["deadline"], f"{what}: deadline")))
+
+
+def _named(value: Any, what: str, key: str) -> list[tuple[str, int]]:
+    """``["a", "b"]`` or ``{"a": 2}`` as names and quantities."""
+    if isinstance(value, Mapping):
+        return [(str(name), whole(q, f"{what}: {key} {name!r}", 1)) for name, q in value.items()]
+    if not isinstance(value, list):
+        raise OrderError(f"{what}: {key} must be a list of names or {{name: quantity}}")
+    return [(str(name), 1) for name in value]
+
+
+def _price(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise OrderError(f"{what} must be a number of 0 or more, got {value!r}")
+    return float(value)

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the OPC UA decoder (atheris, the extra ``fuzz``).
+"""Coverage-guided fuzzing of the OPC UA decoders (atheris, the extra ``fuzz``).
 
     NUMBA_DISABLE_JIT=1 python -m bench.fuzz_opcua [-max_total_time=60]
 
@@ -11,6 +11,7 @@ import datetime as dt
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import atheris
@@ -18,8 +19,12 @@ import atheris
 if os.environ.get("NUMBA_DISABLE_JIT") != "1":
     sys.exit("set NUMBA_DISABLE_JIT=1: compiled kernels show no coverage")
 
-with atheris.instrument_imports(include=["workshop_brain.connect.opcua.decode"]):
+with atheris.instrument_imports(
+    include=[f"workshop_brain.connect.opcua.{name}" for name in ("decode", "parts", "plain")]
+):
     from workshop_brain.connect.opcua import decode
+    from workshop_brain.connect.opcua.parts import Field, Structure, Types, take_apart
+    from workshop_brain.connect.opcua.plain import Plain
 
 import numpy as np
 from asyncua import ua
@@ -35,6 +40,14 @@ VALUES = [
     (ua.LocalizedText("text", "en"), T.LocalizedText), (STAMP, T.DateTime), ([1.0, 2.0], T.Double),
     (ua.Range(0.0, 1.0), T.ExtensionObject), (ua.NodeId("x", 2), T.NodeId),
 ]  # fmt: skip
+RANGE, LOOP = (0, 884), (0, 12)
+TYPES = Types(
+    structures={
+        RANGE: Structure((Field("Low", 11), Field("High", 11))),
+        LOOP: Structure((Field("Text", 21), Field("Any", 24), Field("Loop", 0, LOOP, 2))),
+    },
+    encodings={(0, 886): RANGE},
+)
 
 
 def data_values() -> list[ua.DataValue]:
@@ -63,18 +76,26 @@ def seeds() -> list[bytes]:
 
 
 def check(data: bytes) -> bool:
-    """Columns (True) or DecodeError (False)."""
+    """Columns (True) or DecodeError (False); of the numpy path also that it says the same."""
     which, body = (data[0] % 3, data[1:]) if data else (0, b"")
     try:
         if which == 0:
+            plain = Plain().decode(body)
             found = [decode.decode(body)]
+            if plain is not None:
+                assert np.array_equal(plain.handle, found[0].handle)
+                assert np.array_equal(plain.time_ns, found[0].time_ns)
         elif which == 1:
             found = [past.rows for past in decode.history(body, [0, 1])]
         else:
             found = [decode.values(body, list(range(len(VALUES))), 1)]
     except DecodeError:
+        assert which != 0 or Plain().decode(body) is None
         return False
     for rows in found:
+        for _, raw in rows.nested:
+            with suppress(DecodeError):
+                assert len(take_apart(raw, TYPES, most=50).parts()) <= 50
         n = len(rows)
         assert len(rows.value) == len(rows.status) == len(rows.time_ns) == n <= len(body)
         assert (rows.time_ns >= 0).all()

@@ -14,6 +14,7 @@ from bench.line import CUTS, Line, free_port
 from workshop_brain.app.ingest import Ingest
 from workshop_brain.connect import rejected
 from workshop_brain.connect.choice import Override
+from workshop_brain.connect.opcua import decode
 from workshop_brain.connect.opcua.pump import Pump
 from workshop_brain.connect.outbox import Outbox, ended
 from workshop_brain.connect.settings import OpcUaSettings
@@ -96,6 +97,7 @@ async def ticking_server(port: int) -> AsyncIterator[list[int]]:
         ua.NodeId("St", space), f"{space}:StateCurrent", 6, ua.VariantType.Int32
     )
     await unit.add_variable(ua.NodeId("A", space), f"{space}:Curve", [1.0, 2.0])
+    await unit.add_variable(ua.NodeId("B", space), f"{space}:Blob", b"1")
     force = await unit.add_variable(ua.NodeId("F", space), f"{space}:Force", 1.25)
     span = ua.Range(0.0, 250.0)
     await force.add_property(ua.NodeId("FR", space), "0:EURange", span)
@@ -263,12 +265,28 @@ async def test_discovery_maps_names_units_ranges_and_kinds(tmp_path: Path) -> No
             250,
         )
         assert by_name["force"].address == "nsu=urn:test;s=F"
+        assert {"curve_0", "curve_1"} < set(by_name)
         assert "curve" not in by_name
+        assert "blob" not in by_name
         assert "request_id" not in by_name
         assert pump.skipped >= 1
         await until(lambda: len(kept.rows("/serial")) >= 2)
         assert kept.words[0] == "none"
         assert kept.words[1].startswith("S-")
+
+
+async def test_without_kernels_the_same_ticks_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "is_warm", lambda: False)  # as while they are compiled
+    kept, port = Kept(), free_port()
+    async with ticking_server(port) as ticks, collecting(tmp_path, port, kept) as (pump, _):
+        await until(lambda: len(kept.rows("/tick0_count")) > 5)
+        final = ticks[0]
+        await until(lambda: bool(kept.rows("/tick0_count")[-1][1] >= final + 3))
+        check_every_tick(kept, int(kept.rows("/tick0_count")[0][1]), final)
+        assert pump._plain.layouts
+        assert kept.gaps() == []
 
 
 async def test_a_message_is_acknowledged_to_the_server_after_the_brain_has_it(

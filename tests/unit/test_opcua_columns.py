@@ -5,10 +5,12 @@ import math
 import numpy as np
 from asyncua import ua
 
+from workshop_brain.connect.choice import Choice
 from workshop_brain.connect.opcua import backfill
-from workshop_brain.connect.opcua.browse import Item
+from workshop_brain.connect.opcua.browse import Composite, Item
 from workshop_brain.connect.opcua.columns import OVERFLOW_BITS, Columns, Holes
 from workshop_brain.connect.opcua.decode import Notifications
+from workshop_brain.connect.opcua.parts import Types
 from workshop_brain.model.signal import Quality, SignalDef, SignalKind
 
 S = 1_000_000_000
@@ -176,3 +178,54 @@ def test_what_is_not_finite_is_no_value_and_a_huge_text_is_told() -> None:
     assert np.isnan(taken.value).tolist() == [True, True, False, True, False]
     assert (taken.quality & 3).tolist() == [2, 2, 0, 2, 0]
     assert own.too_long == [(1, "x" * 4097)]
+
+
+def array(*values: float) -> memoryview:
+    """An encoded array of Double."""
+    return memoryview(
+        b"\x8b" + len(values).to_bytes(4, "little") + np.array(values, "<f8").tobytes()
+    )
+
+
+def test_a_hole_of_an_array_marks_each_of_its_elements_once_and_no_other_signal() -> None:
+    composite = Composite(
+        choice=Choice(enterprise="local", exclude=("*[1]",)),
+        names=("w", "a", "l", "c", "u", "Curve"),
+        source="m",
+        address="s=C",
+        types=Types(),
+        first=(("[0]", 11),),
+    )
+    curve = SignalDef(path="local/w/a/l/c/u/curve", kind=SignalKind.GAUGE)
+    plain = SignalDef(path="local/w/a/l/c/u/plain", kind=SignalKind.GAUGE)
+    items = [Item(ua.NodeId(1, 2), curve, composite=composite), Item(ua.NodeId(2, 2), plain)]
+    c = Columns.of(items, Registry())
+
+    def taken(second: int, *values: float) -> tuple[list[float], list[bool]]:
+        message = rows((0, second, math.nan), (1, second, 5))
+        message.nested.append((0, array(*values)))
+        samples = c.take(message).samples
+        return samples.value.tolist(), marks(samples.quality)
+
+    assert taken(1, 10, 11, 12) == ([5, 10, 12], [False] * 3)  # [1] is left out
+    c.open_holes(np.array([0]))
+    assert taken(3, 20, 21, 22) == ([5, 20, 22], [False, True, True])
+    c.open_holes(np.array([0]), np.array([3 * S]))
+    values, marked = taken(5, 30)
+    assert values[:2] == [5, 30]
+    assert math.isnan(values[2])
+    assert marked == [False, True, True]
+    assert taken(7, 40) == ([5, 40], [False, False])  # told once that the others are gone
+    assert not c.gap.any()
+    # Rows 2 and 3 are the elements [0] and [2].
+    past = rows((0, 1, math.nan), (0, 2, math.nan))
+    past.nested.extend([(0, array(1, 2, 3)), (1, array(4))])
+    assert c.of_row(past, 2).value.tolist() == [1, 4]
+    np.testing.assert_array_equal(c.of_row(past, 3).value, [3, math.nan])
+    words = rows((0, 1, math.nan))
+    words.nested.append((0, memoryview(b"\x8c\x03\0\0\0" + b"\x01\0\0\0a" * 2 + b"\xff" * 4)))
+    assert [c.of_row(words, row).texts for row in (2, 3)] == [[(0, "a")], []]
+    after = Columns.of(items, Registry())
+    c.open_holes(None)
+    after.inherit(c)
+    assert after.gap[[1, 2]].all()

@@ -19,7 +19,7 @@ from workshop_brain.connect.discovery.companion import TypedPlace
 from workshop_brain.connect.discovery.options import Certificate, Options
 from workshop_brain.connect.discovery.propose import Discovery, Observed, Variable
 from workshop_brain.connect.discovery.reach import CONNECT_S, reach, said
-from workshop_brain.connect.opcua import browse, pki
+from workshop_brain.connect.opcua import browse, issuers, pki
 from workshop_brain.connect.opcua.browse import Found, Item, Limits
 from workshop_brain.connect.opcua.session import Session
 from workshop_brain.connect.settings import OpcUaSettings
@@ -102,9 +102,15 @@ def _secured(endpoints: Sequence[Any], settings: OpcUaSettings, options: Options
                 f"here; let the server offer one of {', '.join(_POLICIES)}"
             )
         return "none"
-    der = pki.leaf(bytes(endpoint.ServerCertificate or b""))
+    chain = bytes(endpoint.ServerCertificate or b"")
+    der = issuers.leaf(chain)
     pinned = options.pki_dir / "trusted" / f"{settings.id}.der"
-    known = pinned.exists() and pinned.read_bytes() == der
+    uri = str(endpoint.Server.ApplicationUri or "")
+    known = (
+        pinned.read_bytes() == der
+        if pinned.exists()
+        else issuers.vouched(options.pki_dir, settings.id, settings.url, chain, uri)
+    )
     shown = Certificate(
         policy=_policy(endpoint),
         mode=endpoint.SecurityMode.name,
@@ -173,7 +179,12 @@ async def _look(
     found = await browse.find(
         services, root="", choice=everything, source=settings.id, limits=limits
     )
-    items = [item for item in found.items if not propose.is_diagnostic(item.browse)]
+    shown = [item for item in found.items if not propose.is_diagnostic(item.browse)]
+    items = [
+        part
+        for item in shown
+        for part in ([item] if item.composite is None else item.composite.items(item.node_id))
+    ]
     browsed_s = time.monotonic() - begin
     options.say("browsed", {"n": len(items), "s": browsed_s})
     if not items:
@@ -191,8 +202,8 @@ async def _look(
     companions = companion.recognise(typed, found.uris)
     table = _table(settings, root, rows + propose.overrides(variables, proposals), found)
     skipped = dict(found.skipped)
-    if len(found.items) > len(items):
-        skipped["diagnostics"] = len(found.items) - len(items)
+    if len(found.items) > len(shown):
+        skipped["diagnostics"] = len(found.items) - len(shown)
     return Discovery(
         url=settings.url,
         protocol="opcua",
@@ -260,7 +271,7 @@ def _variables(
 
 def _placed(item: Item, path: str) -> SignalDef:
     """The signal that the collector makes of an item at another path."""
-    name = path_part(item.browse.rsplit("/", 1)[-1])
+    name = item.name or path_part(item.browse.rsplit("/", 1)[-1])
     kind = kind_of(
         "state" if item.has_states else name,
         is_bool=item.form == "flag",
@@ -380,6 +391,8 @@ class _Seen:
         for data in result.NotificationMessage.NotificationData or []:
             for item in getattr(data, "MonitoredItems", None) or []:
                 value = item.Value.Value.Value if item.Value.Value is not None else None
+                while isinstance(value, list):  # of an array its first element is watched
+                    value = value[0] if value else None
                 at = item.ClientHandle
                 self.index.append(at)
                 if isinstance(value, (int, float)):
@@ -387,7 +400,7 @@ class _Seen:
                     self.texts[at] = f"{value:.6g}"
                 else:  # texts count by being different
                     words = getattr(value, "Text", value)
-                    self.value.append(float(hash(words) % 1000))
+                    self.value.append(float(hash(str(words)) % 1000))
                     self.texts[at] = "" if words is None else str(words)
                 self.counts[at] = self.counts.get(at, -1) + 1
 
@@ -403,6 +416,9 @@ async def _watched(
     n = len(variables)
     most = min(options.most_watched, limits.items_per_subscription or n, n)
     chosen = sorted({int(i) for i in np.linspace(0, n - 1, most)}) if n else []
+    # An array or a structure is watched once, for its first part.
+    first = {nodes[i].to_string(): i for i in reversed(range(n))}
+    chosen = [i for i in chosen if first[nodes[i].to_string()] == i]
     seen = _Seen()
     parameters = ua.CreateSubscriptionParameters()
     parameters.RequestedPublishingInterval = 250

@@ -203,7 +203,12 @@ class Backfill:
         n = len(holes)
         found: list[list[Notifications]] = [[] for _ in range(n)]
         why: Counter[str] = Counter()
-        pending = [(list(range(n)))]
+        # An array or structure is read once for all its parts.
+        head = columns.head[holes.handle].tolist()
+        first: dict[int, int] = {}
+        for row in range(n):
+            first.setdefault(head[row], row)
+        pending = [list(first.values())]
         while pending:
             rows = pending.pop()
             try:
@@ -221,7 +226,9 @@ class Backfill:
             elif smaller:
                 half = (len(smaller) + 1) // 2
                 pending += [part for part in (smaller[:half], smaller[half:]) if part]
-        done = filled(columns, holes, [joined(parts) if parts else _NONE for parts in found])
+        read = {h: joined(found[row]) if found[row] else _NONE for h, row in first.items()}
+        handles = holes.handle.tolist()
+        done = filled(columns, holes, [columns.of_row(read[head[r]], handles[r]) for r in range(n)])
         done.why.update(why)
         return done
 
@@ -252,7 +259,8 @@ class Backfill:
                     why[_name(past.status)] += 1
                 elif len(past.rows):
                     found[row].append(past.rows)
-                    total += len(past.rows)
+                    parts = columns.parts.get(int(columns.head[holes.handle[row]]))
+                    total += len(past.rows) * max(1, len(parts.row) if parts is not None else 1)
                 points[row] = past.more
             points = {row: more for row, more in points.items() if more}
             if points and total > _MOST_VALUES:

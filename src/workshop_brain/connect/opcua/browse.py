@@ -10,8 +10,11 @@ from asyncua import ua
 from asyncua.client.ua_session import UaSession
 
 from workshop_brain.connect.choice import Choice
+from workshop_brain.connect.opcua import decode
+from workshop_brain.connect.opcua.parts import Apart, Types, take_apart
+from workshop_brain.connect.opcua.structures import node_of, read_types
 from workshop_brain.connect.tags import kind_of, range_of, signal_path
-from workshop_brain.errors import SourceError
+from workshop_brain.errors import DecodeError, SourceError
 from workshop_brain.model.signal import SignalDef, path_part
 
 log = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ _INTEGERS = frozenset(
 )  # fmt: skip
 _NUMBERS = _INTEGERS | {_TYPES.Float, _TYPES.Double, _TYPES.DateTime, _TYPES.StatusCode}
 _TEXTS = frozenset({_TYPES.String, _TYPES.LocalizedText})
+_TAKEN = _NUMBERS | _TEXTS | {_TYPES.Boolean, _TYPES.ExtensionObject}
 # Ways out of the brain (dispatch reads and writes them itself), not signals.
 _NOT_SIGNALS = frozenset({"JobOrderControl", "Handshake"})
 _MOST_DEPTH = 16
@@ -41,16 +45,65 @@ class Limits:
     history_points: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Composite:
+    """How the scalars in an array or a structure become signals.
+
+    Attributes
+    ----------
+    names
+        Browse names of the variable, from the root on.
+    first
+        (part, built-in type) of what it held when the server was browsed.
+    """
+
+    choice: Choice
+    names: tuple[str, ...]
+    source: str
+    address: str
+    types: Types = field(repr=False)
+    extra: dict[str, Any] = field(default_factory=dict)
+    first: tuple[tuple[str, int], ...] = ()
+
+    def item(self, node: ua.NodeId, part: str, code: int) -> "Item | None":
+        """The signal of one part; None when the plant file leaves it out.
+
+        Its path is the variable's with the part behind it: ``curve_3`` for ``Curve[3]``,
+        ``drive_axis_speed`` for ``Drive.Axis.Speed``.
+        """
+        names = (*self.names[:-1], f"{self.names[-1]}{part}")
+        path, browse = signal_path(self.choice.enterprise, names), "/".join(names)
+        own = path_part(part.rsplit(".", 1)[-1].split("[")[0] or self.names[-1])
+        kind = ua.VariantType(code)
+        address = f"{self.address}{part}"
+        signal = self.choice.shaped(
+            _signal(path, own, kind, self.extra, self.source, address), browse
+        )
+        if signal is None:
+            return None
+        return replace(_item(node, signal, browse, kind, self.extra), name=own, part=part)
+
+    def items(self, node: ua.NodeId) -> "list[Item]":
+        """The parts that were there when the server was browsed."""
+        found = (self.item(node, part, code) for part, code in self.first)
+        return [item for item in found if item is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """One variable to be monitored and the signal it becomes.
 
     Attributes
     ----------
+    name, part
+        Of a part: the path part that its kind was worked out from, and which one it is.
+    composite
+        Set for an array or a structure: ``signal`` then names the variable only, and its parts
+        become the signals.
     browse
         Browse names from the root on, with ``/`` between them.
     form
-        What the data type is: ``flag``, ``integer``, ``real`` or ``text``.
+        What the data type is: ``flag``, ``integer``, ``real``, ``text`` or ``structure``.
     has_states, has_range
         The server names the states of an integer, gives a range.
     """
@@ -61,6 +114,9 @@ class Item:
     form: str = ""
     has_states: bool = False
     has_range: bool = False
+    name: str = ""
+    part: str = ""
+    composite: Composite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +129,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Result of a browse; ``skipped`` counts what is no scalar of a known type, by reason.
+    """Result of a browse; ``skipped`` counts what cannot become signals, by reason.
 
     Attributes
     ----------
@@ -112,13 +168,14 @@ async def read_limits(session: UaSession) -> Limits:
 async def find(
     session: UaSession, *, root: str, choice: Choice, source: str, limits: Limits
 ) -> Found:
-    """Every scalar variable below ``root`` (a browse path below Objects; "" is all of it) that
-    ``choice`` takes."""
+    """Every variable of a known type below ``root`` (a browse path below Objects; "" is all of
+    it) that ``choice`` takes."""
     namespaces = (await _read(session, [(ua.NodeId(2255), ua.AttributeIds.Value)], 1))[0]
     uris = list(namespaces.Value.Value or []) if namespaces.Value is not None else []
     start = await _resolve(session, root, limits)
     variables, properties, places = await _walk(session, start, limits, skip_server=not root)
     found = await _describe(session, variables, properties, uris, choice, source, limits)
+    found = await _with_parts(session, found, limits)
     return replace(found, places=places, uris=uris)
 
 
@@ -196,11 +253,8 @@ async def _describe(
     taken: set[str] = set()
     for (node, names), rank, declared, data in zip(variables, ranks, types, values, strict=True):
         kind = _variant_type(data, declared)
-        if kind is None or kind not in _NUMBERS | _TEXTS | {_TYPES.Boolean}:
+        if kind is None or kind not in _TAKEN:
             skipped["type"] += 1
-            continue
-        if _is_array(rank, data):
-            skipped["array"] += 1
             continue
         path, browse = signal_path(choice.enterprise, names), "/".join(names)
         given = extra.get(node, {})
@@ -213,7 +267,19 @@ async def _describe(
             skipped["same path"] += 1
             continue
         taken.add(signal.path)
-        items.append(_item(node, signal, browse, kind, given))
+        item = _item(node, signal, browse, kind, given)
+        if _is_array(rank, data) or kind is _TYPES.ExtensionObject:
+            # include names the variable as a whole; exclude may name some of its parts too.
+            composite = Composite(
+                choice=replace(choice, include=()),
+                names=names,
+                source=source,
+                address=own.address,
+                types=Types(),
+                extra=given,
+            )
+            item = replace(item, signal=own, composite=composite)
+        items.append(item)
     return Found(items, skipped, left_out)
 
 
@@ -221,6 +287,7 @@ def _item(
     node: ua.NodeId, signal: SignalDef, browse: str, kind: ua.VariantType, given: dict[str, Any]
 ) -> Item:
     form = "flag" if kind is _TYPES.Boolean else "text" if kind in _TEXTS else "real"
+    form = "structure" if kind is _TYPES.ExtensionObject else form
     return Item(
         node,
         signal,
@@ -300,6 +367,65 @@ def _variant_type(data: ua.DataValue, declared: ua.DataValue) -> ua.VariantType 
     node = _value(declared)
     number = node.Identifier if isinstance(node, ua.NodeId) and node.NamespaceIndex == 0 else 0
     return ua.VariantType(number) if isinstance(number, int) and 1 <= number <= 23 else None
+
+
+# --- arrays and structures ---
+
+
+async def _with_parts(session: UaSession, found: Found, limits: Limits) -> Found:
+    """What the arrays and structures hold now, and the types of the structures."""
+    rows = [at for at, item in enumerate(found.items) if item.composite is not None]
+    if not rows:
+        return found
+    nodes = [found.items[at].node_id for at in rows]
+    held = await _encoded(session, nodes, limits)
+    unknown = {key for raw in held for key in _apart(raw, Types()).unknown}
+    types = Types()
+    if unknown or any(found.items[at].form == "structure" for at in rows):
+        declared = await _read(session, [(n, ua.AttributeIds.DataType) for n in nodes], limits)
+        data_types = [_value(d) for d in declared if isinstance(_value(d), ua.NodeId)]
+        step = min(limits.nodes_per_read, limits.nodes_per_browse)
+        types = await read_types(session, data_types, [node_of(key) for key in unknown], step)
+    items, skipped = list(found.items), Counter(found.skipped)
+    for at, raw in zip(rows, held, strict=True):
+        composite = items[at].composite
+        assert composite is not None
+        apart = _apart(raw, types)
+        if apart.unknown and not apart.parts():
+            skipped["structure of an unknown type"] += 1
+            log.warning("%s: the server does not describe the structure %s; it is not stored",
+                        items[at].browse, sorted(map(str, apart.unknown)))  # fmt: skip
+        first = tuple(apart.parts())
+        items[at] = replace(items[at], composite=replace(composite, types=types, first=first))
+    return replace(found, items=items, skipped=skipped)
+
+
+async def _encoded(
+    session: UaSession, nodes: Sequence[ua.NodeId], limits: Limits
+) -> list[bytes | memoryview]:
+    """Encoded values; empty where there is none."""
+    out: list[bytes | memoryview] = [b""] * len(nodes)
+    for at in range(0, len(nodes), limits.nodes_per_read):
+        part = nodes[at : at + limits.nodes_per_read]
+        request = ua.ReadRequest()
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
+        request.Parameters.NodesToRead = [
+            ua.ReadValueId(NodeId=node, AttributeId=ua.AttributeIds.Value) for node in part
+        ]
+        body = bytes(await session._send_request(request))
+        for row, raw in decode.values(body, range(len(part)), 0).nested:
+            out[at + row] = raw
+    return out
+
+
+def _apart(raw: bytes | memoryview, types: Types) -> Apart:
+    if not len(raw):
+        return Apart()
+    try:
+        return take_apart(raw, types)
+    except DecodeError as error:
+        log.info("a value cannot be taken apart: %s", error)
+        return Apart()
 
 
 def _value(data: ua.DataValue) -> Any:

@@ -8,23 +8,29 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from workshop_brain.connect import packml
 from workshop_brain.connect.opcua.browse import Item
 from workshop_brain.connect.opcua.decode import Notifications
+from workshop_brain.connect.opcua.parts import MOST_PARTS, Apart, take_apart
 from workshop_brain.connect.rows import MOST_TEXT
 from workshop_brain.connect.tags import STATE_CURRENT
+from workshop_brain.errors import DecodeError
 from workshop_brain.model.signal import Quality, Samples, SignalDef, SignalKind
 
 log = logging.getLogger(__name__)
+T = TypeVar("T", bound=np.generic)
 
 OVERFLOW_BITS = 0x480
 _GRADE = np.array([Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD], np.uint8)
 _MISSING = Quality.GAP_BEFORE | Quality.OVERFLOW
+_EXACT = 1 << 53
+_MOST_KEPT = 4096
+_MOST_ROWS = 200_000
 
 
 class Registry(Protocol):
@@ -68,7 +74,7 @@ class Holes:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Samples of one message, the holes they end, handles whose server queue overflowed."""
+    """Samples of one message, the holes they end, rows whose server queue overflowed."""
 
     samples: Samples
     holes: Holes
@@ -76,21 +82,50 @@ class Taken:
 
 
 @dataclass(slots=True)
-class Columns:
-    """One row per client handle.
+class Parts:
+    """Rows of the parts of one array or structure.
 
     Attributes
     ----------
-    local : uint32, ids in the outbox
+    row
+        Part to its row; -1 for one that is left out.
+    run : int64, rows of the elements ``[0]``, ``[1]``, ... of an array of numbers
+    present
+        Parts that the last value had.
+    """
+
+    row: dict[str, int] = field(default_factory=dict)
+    run: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    present: set[str] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Columns:
+    """One row per client handle, and behind them one per part of an array or a structure.
+
+    Attributes
+    ----------
+    items
+        Of each row. The first ``heads`` are monitored, and their row is their client handle.
+    head : int64, the client handle that a row's values come with
+    local : uint32, ids in the outbox; of no use where a row has parts
     gap : bool, the next sample ends a hole
     last_ns, since_ns : int64, time of the last sample; where the open hole begins; 0: not known
     exact
         Client handle to the local id of its companion text signal.
+    parts
+        Client handle of an array or a structure to its parts.
     too_long
-        (client handle, text) of texts that were not taken; whoever counts them empties it.
+        (row, text) of texts that were not taken; whoever counts them empties it.
+    too_many
+        (client handle, number of parts beyond the bound), once for each handle; emptied likewise.
+    broken
+        (client handle, why, bytes) of values that could not be taken apart; emptied likewise.
     """
 
     items: list[Item]
+    heads: int
+    head: NDArray[np.int64]
     local: NDArray[np.uint32]
     is_text: NDArray[np.bool_]
     is_state: NDArray[np.bool_]
@@ -99,16 +134,26 @@ class Columns:
     since_ns: NDArray[np.int64]
     registry: Registry
     exact: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, Parts] = field(default_factory=dict)
     too_long: list[tuple[int, str]] = field(default_factory=list)
+    too_many: list[tuple[int, int]] = field(default_factory=list)
+    broken: list[tuple[int, str, bytes]] = field(default_factory=list)
+    _told: set[int] = field(default_factory=set)
+    _paths: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, items: list[Item], registry: Registry, last_ns: int = 0) -> "Columns":
         """Declare the signals of the items; ``last_ns`` is where an earlier life ended."""
         n = len(items)
-        first = registry.declare([item.signal for item in items])
-        return cls(
-            items=items,
-            local=np.arange(first, first + n, dtype=np.uint32),
+        whole = np.array([item.composite is None for item in items], np.bool_)
+        first = registry.declare([item.signal for item in items if item.composite is None])
+        local = np.zeros(n, np.uint32)
+        local[whole] = np.arange(first, first + np.count_nonzero(whole), dtype=np.uint32)
+        out = cls(
+            items=list(items),
+            heads=n,
+            head=np.arange(n),
+            local=local,
             is_text=np.array([i.signal.kind is SignalKind.TEXT for i in items], np.bool_),
             is_state=np.array([i.signal.name == STATE_CURRENT for i in items], np.bool_),
             gap=np.zeros(n, np.bool_),
@@ -116,6 +161,66 @@ class Columns:
             since_ns=np.zeros(n, np.int64),
             registry=registry,
         )
+        out._paths = {item.signal.path for item in items}
+        fresh: list[tuple[int, Item]] = []
+        for handle, item in enumerate(items):
+            if item.composite is not None:
+                out.parts[handle] = Parts()
+                out._find_new(handle, item.composite.first, fresh)
+        out._append(fresh)
+        return out
+
+    def _grow(self, handle: int, parts: Sequence[tuple[str, int]]) -> None:
+        """Declare parts (and their built-in types) that were not seen before."""
+        fresh: list[tuple[int, Item]] = []
+        self._find_new(handle, parts, fresh)
+        self._append(fresh)
+
+    def _find_new(
+        self, handle: int, parts: Sequence[tuple[str, int]], fresh: list[tuple[int, Item]]
+    ) -> None:
+        """Add parts that were not seen before to ``fresh``, whose rows come next."""
+        parent = self.items[handle]
+        known = self.parts[handle]
+        assert parent.composite is not None
+        for part, code in parts:
+            if part in known.row:
+                continue
+            row = len(self.items) + len(fresh)
+            if len(known.row) >= MOST_PARTS or row - self.heads >= _MOST_ROWS:
+                self._too_many(handle, 1)
+                continue
+            known.row[part] = -1
+            item = parent.composite.item(parent.node_id, part, code)
+            if item is None:
+                continue
+            if item.signal.path in self._paths:
+                log.warning("%s is not stored: %s is there already", item.browse, item.signal.path)
+                continue
+            self._paths.add(item.signal.path)
+            known.row[part] = row
+            fresh.append((handle, item))
+
+    def _append(self, fresh: list[tuple[int, Item]]) -> None:
+        if not fresh:
+            return
+        heads = np.array([handle for handle, _ in fresh], np.int64)
+        signals = [item.signal for _, item in fresh]
+        first, n = self.registry.declare(signals), len(fresh)
+        self.items += [item for _, item in fresh]
+        self.head = _and(self.head, heads)
+        self.local = _and(self.local, np.arange(first, first + n))
+        self.is_text = _and(self.is_text, [s.kind is SignalKind.TEXT for s in signals])
+        self.is_state = _and(self.is_state, [s.name == STATE_CURRENT for s in signals])
+        # What a new element was while others were missing is not known: no hole of its own.
+        self.gap = _and(self.gap, np.zeros(n))
+        self.last_ns = _and(self.last_ns, self.last_ns[heads])
+        self.since_ns = _and(self.since_ns, np.zeros(n))
+
+    def _too_many(self, handle: int, left: int) -> None:
+        if handle not in self._told:
+            self._told.add(handle)
+            self.too_many.append((handle, left))
 
     def inherit(self, before: "Columns") -> None:
         """Take over the open holes of columns with other items."""
@@ -130,10 +235,18 @@ class Columns:
     def open_holes(
         self, handles: NDArray[np.int64] | None, since_ns: NDArray[np.int64] | None = None
     ) -> None:
-        """Something is missing for the handles (None: all) since their last sample, or since the
-        times given (one for each of ``handles``)."""
-        rows = np.arange(len(self.items)) if handles is None else handles
-        since = self.last_ns[rows] if since_ns is None else since_ns
+        """Something is missing for the client handles (None: all) and their parts since their
+        last sample, or since the times given (one for each of ``handles``)."""
+        rows = np.arange(len(self.items))
+        if handles is not None and len(self.items) == self.heads:
+            rows = handles
+        elif handles is not None:
+            rows = np.flatnonzero(np.isin(self.head, handles))
+        since = self.last_ns[rows]
+        if since_ns is not None and handles is not None:
+            of_head = np.zeros(self.heads, np.int64)
+            of_head[handles] = since_ns
+            since = of_head[self.head[rows]]
         earlier = ~self.gap[rows] | (since < self.since_ns[rows])
         self.since_ns[rows[earlier]] = since[earlier]
         self.gap[rows] = True
@@ -141,6 +254,8 @@ class Columns:
     def take(self, message: Notifications) -> Taken:
         """Live rows; IndexError when a kernel's row does not exist."""
         message = self._known(message)
+        if self.parts:
+            message = self._taken_apart(message)
         handle = message.handle.astype(np.int64)
         value, quality = self._values(message, handle)
         overflow = (message.status & np.uint32(OVERFLOW_BITS)) == OVERFLOW_BITS
@@ -154,6 +269,117 @@ class Columns:
         if message.exact:
             samples = self._with_exact(message, handle, samples)
         return Taken(samples, holes.of((since > 0) & (since < until)), handle[overflow])
+
+    def of_row(self, found: Notifications, row: int) -> Notifications:
+        """Values of the variable behind a row as values of the row: of a part its own alone."""
+        handle = np.full(len(found), row, np.uint32)
+        composite = self.items[int(self.head[row])].composite
+        if row < self.heads or composite is None:
+            return replace(found, handle=handle)
+        texts: list[tuple[int, str]] = []
+        exact: list[tuple[int, int]] = []
+        part = self.items[row].part
+        values = np.full(len(found), np.nan)
+        for at, raw in found.nested:
+            try:
+                apart = take_apart(raw, composite.types)
+            except DecodeError:
+                continue
+            if apart.numbers is not None:
+                k = int(part[1:-1]) if part[1:-1].isdecimal() else len(apart.numbers)
+                values[at] = apart.numbers[k] if k < len(apart.numbers) else np.nan
+                continue
+            value = next((v for name, _, v in apart.leaves if name == part), None)
+            if isinstance(value, str):
+                texts.append((at, value))
+            elif value is not None:
+                values[at] = value
+                if isinstance(value, int) and abs(value) > _EXACT:
+                    exact.append((at, value))
+        return replace(found, handle=handle, value=values, texts=texts, exact=exact, nested=[])
+
+    def _taken_apart(self, message: Notifications) -> Notifications:
+        """The message with rows of parts in the place of arrays and structures."""
+        composite = np.zeros(self.heads, np.bool_)
+        composite[list(self.parts)] = True
+        at = composite[message.handle]
+        if not at.any():
+            return message
+        encoded = dict(message.nested)
+        np.maximum.at(self.last_ns, message.handle[at], message.time_ns[at])
+        self.gap[message.handle[at]] = False  # only its parts have samples that can be marked
+        plain = selected(message, np.flatnonzero(~at))
+        out = _Rows()
+        for row in np.flatnonzero(at).tolist():
+            self._take_one(int(message.handle[row]), row, encoded.get(row), out)
+        if not out.source:
+            return plain
+        source = np.concatenate(out.source)
+        return joined([plain, replace(
+            message,
+            handle=np.concatenate(out.row).astype(np.uint32),
+            value=np.concatenate(out.value),
+            status=message.status[source],
+            time_ns=message.time_ns[source],
+            texts=out.texts,
+            exact=out.exact,
+            nested=[],
+        )])  # fmt: skip
+
+    def _take_one(self, handle: int, row: int, raw: memoryview | None, out: "_Rows") -> None:
+        """Rows of the parts of one value; parts that are no longer there become NaN, once."""
+        known, composite = self.parts[handle], self.items[handle].composite
+        assert composite is not None
+        apart = Apart()
+        if raw is not None:
+            try:
+                apart = take_apart(raw, composite.types)
+            except DecodeError as error:
+                self.broken.append((handle, str(error), bytes(raw[:_MOST_KEPT])))
+            if apart.unknown:
+                why = f"structure of the unknown type {sorted(map(str, apart.unknown))}"
+                self.broken.append((handle, why, bytes(raw[:_MOST_KEPT])))
+        if apart.left:
+            self._too_many(handle, apart.left)
+        if apart.numbers is not None:
+            self._take_run(handle, row, apart, out)
+            return
+        self._grow(handle, apart.parts())
+        begin = out.count
+        rows: list[int] = []
+        values: list[float] = []
+        present = set()
+        for part, _, value in apart.leaves:
+            which = known.row.get(part, -1)
+            if which < 0:
+                continue
+            present.add(part)
+            at = begin + len(rows)
+            rows.append(which)
+            values.append(float(value) if isinstance(value, (int, float)) else math.nan)
+            if isinstance(value, str):
+                out.texts.append((at, value))
+            elif isinstance(value, int) and abs(value) > _EXACT:
+                out.exact.append((at, value))
+        gone = [known.row[part] for part in known.present - present]
+        known.present = present
+        out.add(row, [*rows, *gone], values + [math.nan] * len(gone))
+
+    def _take_run(self, handle: int, row: int, apart: Apart, out: "_Rows") -> None:
+        """The same for an array of numbers, without a step per element."""
+        known, numbers = self.parts[handle], apart.numbers
+        assert numbers is not None
+        n = len(numbers)
+        if n > len(known.run):
+            self._grow(handle, apart.parts())
+            known.run = np.array([known.row.get(f"[{k}]", -1) for k in range(n)], np.int64)
+        elif n < len(known.present):
+            numbers = np.append(numbers, np.full(len(known.present) - n, np.nan))
+        if n != len(known.present):
+            known.present = {f"[{k}]" for k in range(n)}
+        rows = known.run[: len(numbers)]
+        kept = rows >= 0
+        out.add(row, rows[kept], numbers[kept])
 
     def past(self, message: Notifications, gap_rows: NDArray[np.bool_]) -> Samples:
         """Rows from the server's history; those of ``gap_rows`` have a hole before them."""
@@ -170,7 +396,7 @@ class Columns:
         return Samples(self.local[holes.handle], holes.until_ns, holes.value, quality)
 
     def _known(self, message: Notifications) -> Notifications:
-        known = message.handle < len(self.items)
+        known = message.handle < self.heads
         if known.all():
             return message
         log.warning("%d values with unknown handles", np.count_nonzero(~known))
@@ -253,6 +479,34 @@ class Columns:
         )
 
 
+@dataclass(slots=True)
+class _Rows:
+    """Rows of parts while they are collected; ``source`` is the row of the value in its message."""
+
+    source: list[NDArray[np.int64]] = field(default_factory=list)
+    row: list[NDArray[np.int64]] = field(default_factory=list)
+    value: list[NDArray[np.float64]] = field(default_factory=list)
+    texts: list[tuple[int, str]] = field(default_factory=list)
+    exact: list[tuple[int, int]] = field(default_factory=list)
+    count: int = 0
+
+    def add(
+        self,
+        source: int,
+        row: Sequence[int] | NDArray[np.int64],
+        value: Sequence[float] | NDArray[np.float64],
+    ) -> None:
+        """The parts of one value."""
+        self.source.append(np.full(len(row), source))
+        self.row.append(np.asarray(row, np.int64))
+        self.value.append(np.asarray(value, np.float64))
+        self.count += len(row)
+
+
+def _and(column: NDArray[T], more: ArrayLike) -> NDArray[T]:
+    return np.concatenate([column, np.asarray(more).astype(column.dtype)])
+
+
 def _companion(signal: SignalDef) -> SignalDef:
     return replace(
         signal, path=f"{signal.path}_exact", kind=SignalKind.TEXT, unit="", low=0.0, high=1.0
@@ -261,15 +515,17 @@ def _companion(signal: SignalDef) -> SignalDef:
 
 def selected(message: Notifications, rows: NDArray[np.int64]) -> Notifications:
     """Some rows of a message, in the order given."""
-    place = {int(row): at for at, row in enumerate(rows)}
+    place = np.full(len(message), -1)
+    place[rows] = np.arange(len(rows))
     return replace(
         message,
         handle=message.handle[rows],
         value=message.value[rows],
         status=message.status[rows],
         time_ns=message.time_ns[rows],
-        texts=[(place[row], text) for row, text in message.texts if row in place],
-        exact=[(place[row], number) for row, number in message.exact if row in place],
+        texts=[(int(place[row]), text) for row, text in message.texts if place[row] >= 0],
+        exact=[(int(place[row]), number) for row, number in message.exact if place[row] >= 0],
+        nested=[(int(place[row]), raw) for row, raw in message.nested if place[row] >= 0],
     )
 
 
@@ -277,10 +533,12 @@ def joined(parts: Sequence[Notifications]) -> Notifications:
     """The rows of several messages, one after the other."""
     texts: list[tuple[int, str]] = []
     exact: list[tuple[int, int]] = []
+    nested: list[tuple[int, memoryview]] = []
     at = 0
     for part in parts:
         texts += [(at + row, text) for row, text in part.texts]
         exact += [(at + row, number) for row, number in part.exact]
+        nested += [(at + row, raw) for row, raw in part.nested]
         at += len(part)
     return replace(
         parts[0],
@@ -290,4 +548,5 @@ def joined(parts: Sequence[Notifications]) -> Notifications:
         time_ns=np.concatenate([p.time_ns for p in parts]),
         texts=texts,
         exact=exact,
+        nested=nested,
     )

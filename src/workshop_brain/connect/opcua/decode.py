@@ -1,26 +1,26 @@
 """PublishResponse bodies to columns, without an object per value (OPC UA Part 6, binary encoding).
 
 One kernel walks the bytes once. Every read is checked against the end of the body first; what does
-not fit raises DecodeError. Scalars of number types, strings and localized texts are decoded here,
-arrays and structures are stepped over as nulls. A message with other scalars (Guid, NodeId,
-QualifiedName, ByteString) goes through asyncua's decoder, after the walk has found it sound:
-asyncua trusts the lengths it reads.
+not fit raises DecodeError. Scalars of number types, strings and localized texts are decoded here;
+arrays and structures are stepped over and left encoded, for ``parts``. Other scalars (Guid, NodeId,
+QualifiedName, ByteString) go through asyncua's decoder one by one, after the walk has found them
+sound: asyncua trusts the lengths it reads.
 """
 
 import struct
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.errors import DecodeError
 from workshop_brain.kernel import kernel
 
-NUMBER, TEXT, EXACT_SIGNED, EXACT_UNSIGNED, NULL, EXOTIC = 0, 1, 2, 3, 4, 5
+NUMBER, TEXT, EXACT_SIGNED, EXACT_UNSIGNED, NULL, EXOTIC, NESTED = range(7)
 _OK, _BAD = 0, 1
 _EXACT = 1 << 53
 # 100 ns ticks from 1601 to 1970, and the last tick whose nanoseconds fit into 63 bits.
@@ -30,7 +30,7 @@ _LAST_TICK = _EPOCH_TICKS + (1 << 63) // 100 - 1
 _REPUBLISH_RESPONSE = 835
 _PUBLISH_RESPONSE, _DATA_CHANGE, _STATUS_CHANGE = 829, 811, 820
 _READ_RESPONSE, _HISTORY_RESPONSE, _HISTORY_DATA = 634, 667, 658
-_HEAD_FIELDS = 10
+_HEAD_FIELDS = 9
 _MIN_ROW = 5
 Int = int | np.int64
 
@@ -51,6 +51,7 @@ class Notifications:
     time_ns : int64, source time, else server time, else publish time; ns since the epoch, UTC
     texts : (row, text)
     exact : (row, integer) for 64-bit integers beyond 2**53, whose ``value`` is rounded
+    nested : (row, encoded Variant and what follows it) of arrays and structures; ``value`` is NaN
     status_change
         Status of a StatusChangeNotification: the subscription ended on the server.
     """
@@ -67,6 +68,7 @@ class Notifications:
     time_ns: NDArray[np.int64]
     texts: list[tuple[int, str]] = field(default_factory=list)
     exact: list[tuple[int, int]] = field(default_factory=list)
+    nested: list[tuple[int, memoryview]] = field(default_factory=list)
     status_change: int | None = None
 
     def __len__(self) -> int:
@@ -392,16 +394,17 @@ def _rows(
                         where[n] = p
                     p = behind
             elif kind_code & 0x80:
+                kind[n] = NESTED
+                where[n] = p - 1
                 p = _array_end(b, p, end, np.int64(kind_code))
                 if p < 0:
                     return _BAD, 0, n
             elif kind_code != 0:
+                kind[n] = NESTED if kind_code == 22 else EXOTIC
+                where[n] = p - 1
                 p = _scalar_end(b, p, end, np.int64(kind_code))
                 if p < 0:
                     return _BAD, 0, n
-                if kind_code != 22:
-                    kind[n] = EXOTIC
-                    head[5] = 1
         code: Int = 0
         if mask & 0x02:
             if p + 4 > end:
@@ -448,12 +451,12 @@ def scan(
 ) -> tuple[Int, Int, Int]:
     """(state, position, rows) of a walk over a PublishResponse or RepublishResponse body.
 
-    head: 0 service result, 1 subscription, 2 more, 3 sequence, 4 publish ns, 5 exotic scalars,
-    6 notifications, 7 status change or -1, 8 first available sequence number, 9 their count.
+    head: 0 service result, 1 subscription, 2 more, 3 sequence, 4 publish ns, 5 notifications,
+    6 status change or -1, 7 first available sequence number, 8 their count.
     ``bits`` is ``value`` and ``single_bits`` is ``single`` seen as integers.
     """
     end = len(b)
-    head[7] = -1
+    head[6] = -1
     p, type_id = _node_id(b, 0, end)
     if p < 0 or (type_id != _PUBLISH_RESPONSE and type_id != _REPUBLISH_RESPONSE):
         return _BAD, 0, 0
@@ -468,8 +471,8 @@ def scan(
         p += 8
         if n > (end - p) // 4:
             return _BAD, p, 0
-        head[8] = p
-        head[9] = n
+        head[7] = p
+        head[8] = n
         p += 4 * n
         if p >= end:
             return _BAD, p, 0
@@ -480,7 +483,7 @@ def scan(
     head[3] = _u32(b, p)
     head[4] = _ns(_i64(b, p + 4), 0)
     count = max(_i32(b, p + 12), 0)
-    head[6] = count
+    head[5] = count
     p += 16
     rows: Int = 0
     for _ in range(count):
@@ -509,15 +512,34 @@ def scan(
         elif encoding == 1 and type_id == _STATUS_CHANGE:
             if p + 8 > behind:
                 return _BAD, p, 0
-            head[7] = _u32(b, p + 4)
+            head[6] = _u32(b, p + 4)
         p = behind
     return _OK, p, rows
+
+
+_warmed = threading.Event()
 
 
 def warm() -> None:
     """Load (or, the first time, compile) the kernel, so that no message waits for it."""
     with suppress(DecodeError):
         decode(b"")
+
+
+def is_warm() -> bool:
+    """Whether the kernel is there; never where numba is switched off."""
+    return _warmed.is_set()
+
+
+def nanoseconds(ticks: NDArray[np.int64], instead: int) -> NDArray[np.int64]:
+    """Times as ns since the epoch; ``instead`` of those that 63 bits cannot hold.
+
+    >>> nanoseconds(np.array([0, 116_444_736_000_000_001]), 7)
+    array([  7, 100])
+    """
+    good = (ticks >= _EPOCH_TICKS) & (ticks <= _LAST_TICK)
+    out: NDArray[np.int64] = (ticks - _EPOCH_TICKS) * 100
+    return out if good.all() else np.where(good, out, instead)
 
 
 def decode(body: bytes) -> Notifications:
@@ -536,29 +558,30 @@ def decode(body: bytes) -> Notifications:
         b, head, handle, value, value.view(np.int64), status, time_ns, kind, where,
         single, single.view(np.uint32),
     )  # fmt: skip
+    if not _warmed.is_set() and not numba.config.DISABLE_JIT:
+        _warmed.set()
     if state == _BAD:
         raise DecodeError(f"OPC UA: PublishResponse of {len(body)} bytes breaks off near byte {at}")
     if head[0] & 0x80000000:
         raise DecodeError(f"OPC UA: PublishResponse with service result 0x{head[0]:08X}")
-    if head[5] and head[8]:
-        return decode_slowly(body)
     n = int(rows)
-    texts, exact = _specials(body, kind[:n], where)
-    first, count = int(head[8]), int(head[9])
+    texts, exact, nested = _specials(body, kind[:n], where)
+    first, count = int(head[7]), int(head[8])
     return Notifications(
         subscription=int(head[1]),
         sequence=int(head[3]),
         more=bool(head[2]),
         publish_ns=int(head[4]),
         available=struct.unpack_from(f"<{count}I", body, first) if count else (),
-        is_keep_alive=head[6] == 0,
+        is_keep_alive=head[5] == 0,
         handle=handle[:n],
         value=value[:n],
         status=status[:n],
         time_ns=time_ns[:n],
         texts=texts,
         exact=exact,
-        status_change=int(head[7]) if head[7] >= 0 else None,
+        nested=nested,
+        status_change=int(head[6]) if head[6] >= 0 else None,
     )
 
 
@@ -641,7 +664,7 @@ def _bare(
     )  # fmt: skip
     if state != _OK:
         raise DecodeError(f"OPC UA: {count} values break off near byte {at}")
-    texts, exact = _specials(body, kind, where)
+    texts, exact, nested = _specials(body, kind, where)
     return Notifications(
         subscription=0,
         sequence=0,
@@ -655,114 +678,42 @@ def _bare(
         time_ns=time_ns,
         texts=texts,
         exact=exact,
+        nested=nested,
     )
 
 
 def _specials(
     body: bytes, kind: NDArray[np.uint8], where: NDArray[np.int64]
-) -> tuple[list[tuple[int, str]], list[tuple[int, int]]]:
+) -> tuple[list[tuple[int, str]], list[tuple[int, int]], list[tuple[int, memoryview]]]:
     texts: list[tuple[int, str]] = []
     exact: list[tuple[int, int]] = []
-    for row in np.flatnonzero((kind != NUMBER) & (kind < NULL)).tolist():
+    nested: list[tuple[int, memoryview]] = []
+    for row in np.flatnonzero((kind != NUMBER) & (kind != NULL)).tolist():
         at = int(where[row])
         if kind[row] == TEXT:
             (size,) = struct.unpack_from("<i", body, at)
             texts.append((row, body[at + 4 : at + 4 + size].decode("utf-8", "replace")))
+        elif kind[row] == NESTED:
+            nested.append((row, memoryview(body)[at:]))
+        elif kind[row] == EXOTIC:
+            if (text := _rare(body, at)) is not None:
+                texts.append((row, text))
         else:
             exact.append((row, at if kind[row] == EXACT_SIGNED else at + (1 << 64)))
-    return texts, exact
+    return texts, exact, nested
 
 
-def decode_slowly(body: bytes) -> Notifications:
-    """The same through asyncua's decoder, for messages with unusual content."""
+def _rare(body: bytes, at: int) -> str | None:
+    """The text of a scalar of a rare type, through asyncua's decoder; None for a null."""
     from asyncua import ua
     from asyncua.common.utils import Buffer
-    from asyncua.ua.ua_binary import struct_from_binary
+    from asyncua.ua.ua_binary import variant_from_binary
 
     try:
-        response = struct_from_binary(ua.PublishResponse, Buffer(body))
-        response.ResponseHeader.ServiceResult.check()
-        result = response.Parameters
-        return from_message(
-            result.NotificationMessage,
-            subscription=int(result.SubscriptionId),
-            more=bool(result.MoreNotifications),
-            available=tuple(int(x) for x in result.AvailableSequenceNumbers or ()),
-        )
+        value = variant_from_binary(Buffer(body, at)).Value
     except (
         ua.UaError, struct.error, ArithmeticError, AttributeError, LookupError, MemoryError,
         RecursionError, TypeError, ValueError,
     ) as error:  # fmt: skip
-        raise DecodeError(f"OPC UA: PublishResponse cannot be decoded: {error!r}") from error
-
-
-def from_message(
-    message: Any, *, subscription: int, more: bool = False, available: tuple[int, ...] = ()
-) -> Notifications:
-    """Columns of an asyncua NotificationMessage."""
-    from asyncua import ua
-
-    rows: list[tuple[int, float, int, int]] = []
-    texts: list[tuple[int, str]] = []
-    exact: list[tuple[int, int]] = []
-    status_change = None
-    publish_ns = _datetime_ns(message.PublishTime)
-    for part in message.NotificationData or ():
-        if isinstance(part, ua.StatusChangeNotification):
-            status_change = int(part.Status.value)
-        if not isinstance(part, ua.DataChangeNotification):
-            continue
-        for item in part.MonitoredItems or ():
-            data = item.Value
-            value = data.Value.Value if data.Value is not None else None
-            number = _number(value)
-            if number is None and value is not None:
-                texts.append((len(rows), _text(value)))
-            elif isinstance(value, int) and abs(value) > _EXACT:
-                exact.append((len(rows), value))
-            stamp = data.SourceTimestamp or data.ServerTimestamp
-            rows.append(
-                (
-                    int(item.ClientHandle),
-                    float("nan") if number is None else number,
-                    int(data.StatusCode.value) if data.StatusCode is not None else 0,
-                    _datetime_ns(stamp) if stamp is not None else publish_ns,
-                )
-            )
-    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
-    return Notifications(
-        subscription=subscription,
-        sequence=int(message.SequenceNumber),
-        more=more,
-        publish_ns=publish_ns,
-        available=available,
-        is_keep_alive=not message.NotificationData,
-        handle=np.array(columns[0], np.uint32),
-        value=np.array(columns[1], np.float64),
-        status=np.array(columns[2], np.uint32),
-        time_ns=np.array(columns[3], np.int64),
-        texts=texts,
-        exact=exact,
-        status_change=status_change,
-    )
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, (bool, int, float)):
-        return float(value)
-    if isinstance(value, datetime):
-        return _datetime_ns(value) / 1e9
-    code = getattr(value, "value", None)
-    return float(code) if isinstance(code, int) else None
-
-
-def _text(value: object) -> str:
-    text = getattr(value, "Text", value)
-    return text if isinstance(text, str) else str(value)
-
-
-def _datetime_ns(stamp: datetime) -> int:
-    aware = stamp if stamp.tzinfo is not None else stamp.replace(tzinfo=UTC)
-    delta = aware - datetime(1970, 1, 1, tzinfo=UTC)
-    ns = (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
-    return max(ns, 0)
+        raise DecodeError(f"OPC UA: value at byte {at} cannot be decoded: {error!r}") from error
+    return None if value is None else str(value)

@@ -3,6 +3,7 @@
 PKI/own/cert.der, key.pem     ours; the server's operator has to trust cert.der
 PKI/trusted/SOURCE.der        the one certificate that a source's server may show
 PKI/trusted/*.der             certificates that any source's server may show
+PKI/issuers/                  authorities that may sign servers' certificates, see ``issuers``
 PKI/rejected/SOURCE-PRINT.der what servers showed that nobody has trusted yet
 """
 
@@ -22,6 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from workshop_brain.connect.opcua.issuers import leaf, vouched
 from workshop_brain.errors import SourceError
 
 log = logging.getLogger(__name__)
@@ -98,26 +100,22 @@ def fingerprint(certificate: Path | bytes) -> str:
     return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
 
 
-def leaf(chain: bytes) -> bytes:
-    """The first certificate of a chain as servers send it: DER, one behind the other.
-
-    >>> leaf(bytes([0x30, 2, 1, 1, 0x30, 0])).hex()
-    '30020101'
-    """
-    if len(chain) < 4 or chain[0] != 0x30:
-        return chain
-    head, size = 2, chain[1]
-    if size & 0x80:
-        head = 2 + (size & 0x7F)
-        size = int.from_bytes(chain[2:head], "big")
-    return chain[: head + size]
-
-
-def check(pki: Path, source: str, url: str, offered: bytes, *, trust_first_use: bool) -> None:
+def check(
+    pki: Path,
+    source: str,
+    url: str,
+    chain: bytes,
+    *,
+    trust_first_use: bool,
+    application_uri: str = "",
+) -> None:
     """Return when a server's certificate is trusted; SourceError names the way to trust it.
 
-    With ``trust_first_use`` the first certificate that a source's server shows is pinned.
+    It is trusted when it stands in ``trusted`` or an authority in ``issuers`` signed it for the
+    server that calls itself ``application_uri``. With ``trust_first_use`` the first certificate
+    that a source's server shows is pinned.
     """
+    offered = leaf(chain)
     if not offered:
         raise SourceError(f"{source}: {url} shows no certificate; use another security policy")
     pinned = pki / "trusted" / f"{source}.der"
@@ -127,6 +125,8 @@ def check(pki: Path, source: str, url: str, offered: bytes, *, trust_first_use: 
             return
     elif _is_listed(pinned.parent, offered):
         _warn_of_its_end(source, offered)
+        return
+    elif vouched(pki, source, url, chain, application_uri):
         return
     elif trust_first_use:
         pinned.parent.mkdir(parents=True, exist_ok=True)

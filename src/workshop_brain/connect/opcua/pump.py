@@ -27,6 +27,8 @@ from workshop_brain.connect.opcua.backfill import Backfill, Filled
 from workshop_brain.connect.opcua.browse import Item, Limits
 from workshop_brain.connect.opcua.columns import Columns, Holes
 from workshop_brain.connect.opcua.decode import Notifications
+from workshop_brain.connect.opcua.parts import MOST_PARTS
+from workshop_brain.connect.opcua.plain import Plain
 from workshop_brain.connect.opcua.session import Remembered, Session
 from workshop_brain.connect.outbox import Outbox
 from workshop_brain.connect.rows import MOST_TEXT
@@ -100,6 +102,7 @@ class Pump:
     overflows: int = 0
     reconnects: int = 0
     _columns: Columns | None = None
+    _plain: Plain = field(default_factory=Plain)
     _choice: Choice = field(init=False)
     _session: Session = field(init=False)
     _left: Remembered | None = None
@@ -215,7 +218,7 @@ class Pump:
     async def _discover_again(self, limits: Limits) -> None:
         """The server may have come back with other nodes: browse before subscribing anew."""
         assert self._columns is not None
-        before = self._columns.items
+        before = self._columns.items[: self._columns.heads]
         found = await browse.find(
             self._session.client.uaclient.session,
             root=self.settings.root,
@@ -229,7 +232,9 @@ class Pump:
 
     def _node_ids(self) -> list[str]:
         columns = self._columns
-        return [] if columns is None else [str(i.node_id.to_string()) for i in columns.items]
+        if columns is None:
+            return []
+        return [str(item.node_id.to_string()) for item in columns.items[: columns.heads]]
 
     def _remembered(self, left: Remembered) -> dict[int, Subscription]:
         everything = np.arange(len(left.nodes))
@@ -264,7 +269,7 @@ class Pump:
         assert columns is not None
         self._acks.clear()
         self._unsafe.clear()
-        waiting = list(range(len(columns.items)))
+        waiting = list(range(columns.heads))
         while waiting:
             most = limits.items_per_subscription or len(waiting)
             subscription = await self._create_subscription()
@@ -382,11 +387,18 @@ class Pump:
             self._heard = time.monotonic()
             try:
                 with self._keeping("publish_response", body):
-                    message = decode.decode(body)
+                    message = self._decoded(body)
             except DecodeError as error:
                 # It would come again and again: start anew, with a marked gap.
                 raise SubscriptionGoneError(str(error)) from error
             self._took(message)
+
+    def _decoded(self, body: bytes) -> Notifications:
+        if not decode.is_warm():
+            message = self._plain.decode(body)
+            if message is not None:
+                return message
+        return decode.decode(body)
 
     async def _fill_holes(self) -> None:
         """Fill from the server's history what could not be had otherwise; note now and then how
@@ -577,6 +589,8 @@ class Pump:
             place = self._columns.items[handle].signal.path
             self.outbox.reject("long_text", place, why, text.encode())
         self._columns.too_long.clear()
+        if self._columns.too_many or self._columns.broken:
+            self._tell_parts(self._columns)
         if not len(taken.samples):
             return 0
         if len(taken.overflowed):
@@ -584,6 +598,20 @@ class Pump:
         self._backfill.add(taken.holes)
         self._last_ns = max(self._last_ns, int(taken.samples.time_ns.max()))
         return self.outbox.add(taken.samples, self.wall_ns())
+
+    def _tell_parts(self, columns: Columns) -> None:
+        """Arrays and structures of which not everything could be taken."""
+        for handle, why, raw in columns.broken:
+            self.outbox.reject("structure", columns.items[handle].signal.path, why, raw)
+        columns.broken.clear()
+        for handle, left in columns.too_many:
+            place = columns.items[handle].signal.path
+            why = (
+                f"{left} or more values beyond the bound of {MOST_PARTS} for an array or structure"
+            )
+            self.outbox.reject("long_array", place, why, b"")
+            self._gap_event({"reason": "array too long", "paths": [place], "taken": MOST_PARTS})
+        columns.too_many.clear()
 
     # --- gaps and liveness ---
 

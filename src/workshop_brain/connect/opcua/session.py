@@ -18,7 +18,7 @@ import orjson
 from asyncua import Client, ua
 from asyncua.crypto import security_policies
 
-from workshop_brain.connect.opcua import pki
+from workshop_brain.connect.opcua import issuers, pki
 from workshop_brain.connect.settings import OpcUaSettings
 from workshop_brain.errors import SourceError
 
@@ -193,7 +193,7 @@ class Session:
         if not policy.peer_certificate:
             # The password is encrypted for it also where the channel is not.
             shown = [e.ServerCertificate for e in (own, *endpoints) if e.ServerCertificate]
-            policy.peer_certificate = pki.leaf(bytes(shown[0])) if shown else None
+            policy.peer_certificate = issuers.leaf(bytes(shown[0])) if shown else None
 
     async def _activate(self) -> None:
         user = self.settings.user or None
@@ -273,10 +273,12 @@ class Session:
         self.client.security_policy = self.client.uaclient.security_policy = plain
         endpoints = await self.client.connect_and_get_server_endpoints()
         policy, mode, endpoint = _choose(endpoints, name, mode_name, self.settings.url)
-        offered = pki.leaf(bytes(endpoint.ServerCertificate or b""))
+        chain = bytes(endpoint.ServerCertificate or b"")
+        offered = issuers.leaf(chain)
         await asyncio.to_thread(
-            pki.check, self.pki_dir, self.settings.id, self.settings.url, offered,
+            pki.check, self.pki_dir, self.settings.id, self.settings.url, chain,
             trust_first_use=self.settings.trust_first_use,
+            application_uri=str(endpoint.Server.ApplicationUri or ""),
         )  # fmt: skip
         key, certificate = await asyncio.to_thread(
             pki.own_pair, self.pki_dir, self.client.application_uri

@@ -18,11 +18,15 @@ async def collect(
     pki_dir: Path,
     password: str,
 ) -> None:
-    """Subscribe and hand over; ``spool_dir`` keeps the session that can be resumed."""
-    await asyncio.to_thread(decode.warm)
+    """Subscribe and hand over; ``spool_dir`` keeps the session that can be resumed.
+
+    Values are collected from the first second on: until the kernels are there, without them.
+    """
+    warming = asyncio.create_task(asyncio.to_thread(decode.warm), name="opcua-warm")
     pump = Pump(settings, enterprise, outbox, spool_dir / "session.json", pki_dir, password)
     outbox.on_durable = pump.on_durable
     try:
         await pump.run()
     finally:
         await pump.close()
+        warming.cancel()

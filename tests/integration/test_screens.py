@@ -196,6 +196,12 @@ class Desk:
             "changes": self.decision("d2")["changes"],
         }  # fmt: skip
 
+    def weights_view(self) -> dict[str, Any]:
+        weights = {"tardiness": 1.0, "setup": 0.1}
+        return {
+            "present": weights, "fitted": weights, "pairs": 0, "agrees_before": 0, "agrees": 0,
+        }  # fmt: skip
+
     def print_page(self, language: str | None = None) -> str:
         return "<h1>Plan</h1>"
 

@@ -127,6 +127,21 @@ class Desk:
     def why_not(self, op: str, machine: str) -> dict[str, Any]:
         return {"messages": self.explain(op), "machine": machine}
 
+    def scenarios(self, suppositions: list[Any]) -> dict[str, Any]:
+        return {"now": {"kpis": {}}, "scenarios": suppositions}
+
+    def price_pin(self, op: str, machine: str, start_ns: int | None) -> dict[str, Any]:
+        return {"id": "p1", "possible": True}
+
+    def take_pin(self, offer: str, user: str) -> dict[str, Any]:
+        return {"id": offer}
+
+    def unpin(self, op: str, user: str) -> list[Any]:
+        return []
+
+    def weights_view(self) -> dict[str, Any]:
+        return {"present": {}, "fitted": {}, "pairs": 0}
+
     def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
         for event in events:
             EventKind(event["kind"])
@@ -332,6 +347,7 @@ READS = [
     "/health", "/me", "/plant", "/plant/tags", f"/live/values?paths={LINE}/z1/st01/torque",
     f"/series?paths={LINE}/z1/st01/torque&points=10", "/line/asm1", "/orders", "/schedule",
     "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=soft1",
+    "/schedule/weights", "/line/asm1/balance?cycle=37&before=56",
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
     "/events/recent", "/curves", "/curves/list", "/curves/features", f"/curves/{CURVE}",
     "/curves/overlay?channel=torque", "/series/last", f"/series/windows?paths={LINE}/z1/*/torque",
@@ -347,6 +363,10 @@ CHANGES = [
     ("POST", "/sql", {"statement": "SELECT 1", "from": "-1h"}, "planner"),
     ("DELETE", "/orders/Q", None, "planner"),
     ("POST", "/schedule/what-if", {"events": []}, "operator"),
+    ("POST", "/schedule/scenarios", {"scenarios": [[]]}, "operator"),
+    ("POST", "/schedule/pins/price", {"op": "A1.soft", "machine": "soft1"}, "operator"),
+    ("POST", "/schedule/pins", {"id": "p1"}, "planner"),
+    ("DELETE", "/schedule/pins/A1.soft", None, "planner"),
     ("POST", "/decisions/d1/approve", {}, "planner"),
     ("POST", "/decisions/d1/reject", {}, "operator"),
     ("POST", "/decisions/d1/veto", {}, "operator"),
@@ -396,7 +416,7 @@ def test_every_route_of_the_api_is_in_these_tests(house: House) -> None:
     known = {p.split("?")[0] for p in READS} | {path for _, path, _, _ in CHANGES}
     own = {"/login", "/link", "/logout", "/ticket", "/events", "/samples"}
     names = {"id": {"asm1", "d1", "Q", CURVE}, "job": {"J1"}, "serial": {"SN1"},
-             "name": {"nobody", "unit"}, "line": {"hard"},
+             "name": {"nobody", "unit"}, "line": {"hard"}, "op": {"A1.soft"},
              "decision_class": {"repair"}}  # fmt: skip
     with house.client() as client:
         schema = client.get("/openapi.json").json()

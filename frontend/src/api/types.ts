@@ -43,6 +43,8 @@ export interface Series {
   path: string; unit: string; kind: string | number; time_ms: number[];
   min?: (number | null)[]; max?: (number | null)[]; avg?: (number | null)[];
   value?: (number | null)[]; text?: (string | null)[];
+  /** Minutes that rows which came late changed after they had been rolled up. */
+  restated?: { from_ms: number; to_ms: number; at_ms: number; rows: number }[];
 }
 
 export interface Station {
@@ -78,7 +80,10 @@ export interface ImportAnswer { accepted: number | string[]; errors: RowError[] 
 export interface Bar {
   op: string; request: string; product: string; family: string; machine: string;
   start_ms: number; end_ms: number; setup_start_ms: number | null; setup_end_ms?: number | null; status: string; late_s: number | null;
+  /** Operations whose pieces it needs. */
+  after?: string[];
 }
+export interface Pin { op: string; machine: string; start_ms: number | null; by: string; met: boolean }
 export interface Actual { op: string; machine: string; start_ms: number; end_ms: number | null; state: string }
 export interface Ghost { op: string; machine: string; start_ms: number; end_ms: number }
 export interface Closed { machine: string; start_ms: number; end_ms: number }
@@ -89,6 +94,7 @@ export interface ScheduleView {
   kpis: Record<string, number>; gap: number | null;
   /** Id of the decision whose proposed plan is shown; null when it is the plan in force. */
   proposal?: string | null; in_force?: boolean;
+  pins?: Pin[];
 }
 
 export interface Message { id: string; params?: Record<string, unknown>; text?: string }

@@ -12,6 +12,7 @@ import { Chip, Empty, Glyph, Meter, Problem } from "../ui/parts";
 import { Output } from "./output";
 import { Drawer } from "./drawer";
 import { holdsPiece, outgoing, zones } from "./flow";
+import { Yamazumi } from "./yamazumi";
 
 /** One device by its id, several side by side as first and last. */
 function places(paths: string[]): string {
@@ -139,6 +140,7 @@ export function LineScreen(): JSX.Element {
   const id = route.value.parts[0] ?? firstLine.value;
   const { data, error } = usePoll<LineView>(id ? `line/${encodeURIComponent(id)}` : null, 1000);
   const selected = route.value.params.get("sel");
+  const balance = route.value.params.get("balance") === "1";
   const station = data?.stations.find((row) => row.path === selected);
   const center = plant.value?.work_centers.find((row) => row.id === id);
   return (
@@ -148,6 +150,7 @@ export function LineScreen(): JSX.Element {
         {(plant.value?.lines.length ?? 0) > 1 && plant.value?.lines.map((line) => (
           <a key={line.id} class="tab" href={href(`line/${line.id}`)} aria-current={line.id === id ? "page" : undefined}>{line.id}</a>
         ))}
+        {id && <button type="button" aria-pressed={balance} onClick={() => adjust({ balance: balance ? undefined : "1" })}>{t("balance.open")}</button>}
         <span class="space" />
         {(["running", "starved", "blocked", "setup", "down", "held", "idle"] as const).map((of) => <Chip key={of} of={of} />)}
       </div>
@@ -157,7 +160,8 @@ export function LineScreen(): JSX.Element {
         <>
           <Head view={data} />
           <div class="line-main">
-            <div class={`board ${stale.value ? "hatched" : ""}`}><Synoptic view={data} /></div>
+            {balance ? <div class="board"><Yamazumi key={id} line={id} /></div>
+              : <div class={`board ${stale.value ? "hatched" : ""}`}><Synoptic view={data} /></div>}
             {station && <Drawer key={station.path} station={station} />}
           </div>
         </>

@@ -11,7 +11,8 @@ export const AXIS = 34;
 
 export interface Picture {
   width: number; height: number; rowHeight: number; window: Window;
-  selected: string; moved: ReadonlySet<string>; cursor: number; mode: string;
+  selected: string; moved: ReadonlySet<string>; cursor: number; mode: string; chain: ReadonlySet<string>;
+  wish: { op: string; machine: string; start_ms: number | null } | null;
   words: { frozen: string; now: string };
 }
 
@@ -45,6 +46,7 @@ export class LayerHold { layer: Layer | null = null }
 export class GanttPainter {
   private readonly families = new Map<string, string>();
   private pen: CanvasRenderingContext2D;
+  private pinned: ReadonlySet<string> | null = null;
 
   constructor(private readonly screen: CanvasRenderingContext2D, private readonly ink: Ink, private readonly dark: boolean) {
     this.pen = screen;
@@ -63,7 +65,7 @@ export class GanttPainter {
     if (all > TALLEST) return this.draw(view, rows, picture);
     const { window } = picture;
     const wide = (picture.width - GUTTER) * window.scale;
-    const made = [view, rows, picture.rowHeight, picture.width, picture.height, picture.mode, picture.selected, picture.moved, picture.cursor, window.scale, this.ink];
+    const made = [view, rows, picture.rowHeight, picture.width, picture.height, picture.mode, picture.selected, picture.moved, picture.cursor, picture.chain, picture.wish, window.scale, this.ink];
     const old = hold.layer;
     const fits = old !== null && made.every((part, i) => part === old.made[i]) && window.from >= old.from && window.from + wide <= old.until;
     const layer = fits ? old : (hold.layer = this.ahead(view, rows, picture, made, old?.canvas));
@@ -99,6 +101,7 @@ export class GanttPainter {
   /** Everything right of the names and below the axis. */
   private body(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
     const { pen, ink } = this;
+    this.pinned = new Set((view.pins ?? []).map((pin) => pin.op));
     pen.fillStyle = ink.panel;
     pen.fillRect(0, 0, picture.width, picture.height);
     pen.save();
@@ -108,7 +111,35 @@ export class GanttPainter {
     this.bands(view, rows, picture);
     rows.forEach((row, i) => this.row(view, row, i, picture));
     this.nowLine(view, picture);
+    this.wish(view, rows, picture);
     pen.restore();
+  }
+
+  /** Where the selected bar is being moved to: a thick dashed outline. */
+  private wish(view: ScheduleView, rows: readonly Row[], picture: Picture): void {
+    const { wish } = picture;
+    const bar = wish && view.bars.find((b) => b.op === wish.op);
+    const i = wish ? rows.findIndex((row) => row.path === wish.machine) : -1;
+    if (!wish || !bar || i < 0) return;
+    const { pen, ink } = this;
+    const start = wish.start_ms ?? bar.start_ms;
+    const x = this.x(start, picture);
+    const h = Math.max(7, Math.round(picture.rowHeight * 0.56));
+    pen.strokeStyle = ink.accent;
+    pen.lineWidth = 2.4;
+    pen.setLineDash([5, 3]);
+    pen.strokeRect(x, this.top(i, picture) + 1, Math.max(4, (bar.end_ms - bar.start_ms) / picture.window.scale), h + 2);
+    pen.setLineDash([]);
+  }
+
+  /** A pinned bar: a pin's head and needle at its beginning. */
+  private pin(x: number, y: number): void {
+    const { pen, ink } = this;
+    pen.fillStyle = ink.text;
+    pen.beginPath();
+    pen.arc(x + 5, y + 3.5, 2.8, 0, 7);
+    pen.fill();
+    pen.fillRect(x + 4.4, y + 4, 1.2, 7);
   }
 
   private x(time: number, { window }: Picture): number {
@@ -237,14 +268,17 @@ export class GanttPainter {
     pen.lineWidth = 0.6;
     pen.strokeRect(x, y, w, h);
     if (picture.moved.has(bar.op)) this.outline(x, y, w, h, ink.held, 1.6);
+    if (picture.chain.has(bar.op)) this.outline(x, y, w, h, ink.text, 1.6);
+    if (this.pinned?.has(bar.op)) this.pin(x, y);
     if (bar.op === picture.selected) this.outline(x, y, w, h, ink.accent, 2.4);
     if (w > 34 && h >= 9) {
       pen.fillStyle = ink.text;
       pen.font = `${Math.min(11, h - 1)}px ${ink.font}`;
       pen.textBaseline = "middle";
+      const room = this.pinned?.has(bar.op) ? 14 : 5;
       const text = `${bar.request || bar.op} · ${bar.product}`;
-      const shown = pen.measureText(text).width < w - 10 ? text : bar.request || bar.op;
-      if (pen.measureText(shown).width < w - 8) pen.fillText(shown, Math.max(x, GUTTER) + 5, y + h / 2 + 0.5);
+      const shown = pen.measureText(text).width < w - room - 5 ? text : bar.request || bar.op;
+      if (pen.measureText(shown).width < w - room - 3) pen.fillText(shown, Math.max(x, GUTTER) + room, y + h / 2 + 0.5);
     }
   }
 

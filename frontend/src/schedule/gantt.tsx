@@ -1,21 +1,30 @@
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Bar, ScheduleView } from "../api/types";
-import { duration, hourMinute } from "../format";
+import { dayTime, duration, hourMinute } from "../format";
 import { t } from "../i18n";
-import { unitIndex } from "../state/plant";
+import { tail, unitIndex } from "../state/plant";
 import { dark, ink } from "../state/theme";
 import { unitStates } from "../wall/feed";
 import { fit, useSize } from "../ui/parts";
 import { AXIS, GanttPainter, GUTTER, LayerHold, type Picture } from "./draw";
+import { may } from "../state/session";
+import type { Wish } from "./wish";
 import { firstAfter, neighbour, pan, rowsOf, whole, type Window, zoom } from "./model";
 
 export interface GanttProps {
   view: ScheduleView; selected: string; row: string | null; moved: ReadonlySet<string>; mode: string;
   onSelect: (bar: Bar | null) => void; onSpeak: (text: string) => void;
+  /** Where the selected bar is being moved to; null when nothing is. */
+  wish: Wish | null; onWish: (wish: Wish | null) => void; onAsk: (wish: Wish) => void; onEnter: () => void;
+  chain: ReadonlySet<string>;
 }
 
-interface Grab { x: number; y: number; from: Window; moved: boolean }
+interface Grab { x: number; y: number; from: Window; moved: boolean; bar: Bar | null }
+
+/** Steps by which keys move a wish in time. */
+const STEP_MS = 15 * 60_000;
+const FINE_MS = 60_000;
 
 const DAY_H = 30;
 const RESTS_MS = 160;
@@ -52,7 +61,7 @@ export function Gantt(props: GanttProps): JSX.Element {
     window_.current ??= whole(view, size.width - GUTTER, DAY_H);
     const picture: Picture = {
       width: size.width, height: size.height, rowHeight, window: window_.current, selected, moved,
-      cursor: cursor.current, mode, words: { frozen: t("schedule.frozen"), now: t("schedule.now") },
+      cursor: cursor.current, mode, wish: props.wish, chain: props.chain, words: { frozen: t("schedule.frozen"), now: t("schedule.now") },
     };
     const painter = new GanttPainter(fit(canvas.current, size.width, size.height), palette, dark.peek());
     if (panning.current) painter.pan(view, rows, picture, layer.current);
@@ -137,7 +146,10 @@ export function Gantt(props: GanttProps): JSX.Element {
   const down = (event: PointerEvent): void => {
     if (!window_.current) return;
     (event.target as Element).setPointerCapture(event.pointerId);
-    grab.current = { x: event.offsetX, y: event.offsetY, from: window_.current, moved: false };
+    // The selected bar is taken along; anywhere else the plan is.
+    const { bar } = hit(event.offsetX, event.offsetY);
+    const taken = bar && bar.op === selected && movable(bar) ? bar : null;
+    grab.current = { x: event.offsetX, y: event.offsetY, from: window_.current, moved: false, bar: taken };
   };
   const drag = (event: PointerEvent): void => {
     const held = grab.current;
@@ -145,7 +157,8 @@ export function Gantt(props: GanttProps): JSX.Element {
       const dx = event.offsetX - held.x;
       const dy = event.offsetY - held.y;
       if (Math.abs(dx) + Math.abs(dy) > 4) held.moved = true;
-      if (held.moved) set(pan(held.from, dx, dy, overflow));
+      if (held.moved && held.bar) props.onWish(carried(held, event.offsetX, event.offsetY));
+      else if (held.moved) set(pan(held.from, dx, dy, overflow));
       return;
     }
     const { bar } = hit(event.offsetX, event.offsetY);
@@ -154,15 +167,58 @@ export function Gantt(props: GanttProps): JSX.Element {
   const up = (event: PointerEvent): void => {
     const held = grab.current;
     grab.current = null;
+    if (held?.moved && held.bar) {
+      props.onAsk(carried(held, event.offsetX, event.offsetY));
+      return;
+    }
     if (!held || held.moved) return;
     const { row, bar } = hit(event.offsetX, event.offsetY);
     cursor.current = row;
     props.onSelect(bar);
     ask();
   };
+  const movable = (bar: Bar): boolean => may("operator") && bar.status !== "running" && bar.status !== "ended";
+  const centerOf = (path: string): string => rows.find((row) => row.path === path)?.center ?? "";
+  /** Where a bar that the pointer carries would stand. */
+  const carried = (held: Grab, x: number, y: number): Wish => {
+    const bar = held.bar as Bar;
+    const under = rows[Math.floor((y - AXIS + (window_.current?.top ?? 0)) / rowHeight)];
+    const machine = under && under.center === centerOf(bar.machine) ? under.path : bar.machine;
+    const start = bar.start_ms + (x - held.x) * held.from.scale;
+    return { op: bar.op, machine, start_ms: Math.round(start / FINE_MS) * FINE_MS };
+  };
+  /** Keys while a bar is being moved: arrows carry it, Enter asks and then takes, Escape lets it stand. */
+  const carry = (event: KeyboardEvent, wish: Wish): boolean => {
+    const mine = rows.filter((row) => row.center === centerOf(wish.machine));
+    const at = mine.findIndex((row) => row.path === wish.machine);
+    const by = (ms: number): Wish => ({ ...wish, start_ms: (wish.start_ms ?? view.now_ms) + ms });
+    const unit = (k: number): Wish => ({ ...wish, machine: mine[Math.max(0, Math.min(mine.length - 1, at + k))]?.path ?? wish.machine });
+    const size_ = event.shiftKey ? FINE_MS : STEP_MS;
+    const next: Record<string, () => Wish> = {
+      ArrowLeft: () => by(-size_), ArrowRight: () => by(size_), ArrowUp: () => unit(-1), ArrowDown: () => unit(1),
+    };
+    if (event.key === "Escape") {
+      props.onWish(null);
+      props.onSpeak(t("wish.left"));
+    } else if (event.key === "Enter") props.onEnter();
+    else if (next[event.key]) {
+      const moved_ = next[event.key]?.() ?? wish;
+      props.onWish(moved_);
+      props.onSpeak(t("wish.there", { machine: tail(moved_.machine), time: dayTime(moved_.start_ms ?? view.now_ms) }));
+    } else return false;
+    return true;
+  };
   const step = (event: KeyboardEvent): boolean => {
     const now = window_.current;
     if (!now) return false;
+    if (props.wish && carry(event, props.wish)) return true;
+    if (event.key.toLowerCase() === "m") {
+      const bar = view.bars.find((b) => b.op === selected);
+      if (!bar || !movable(bar)) return false;
+      props.onWish({ op: bar.op, machine: bar.machine, start_ms: bar.start_ms });
+      props.onSpeak(t("wish.begin", { op: bar.op }));
+      return true;
+    }
     const middle = (size.width - GUTTER) / 2;
     if (event.key === "+" || event.key === "=") set(zoom(now, 0.7, middle));
     else if (event.key === "-") set(zoom(now, 1 / 0.7, middle));

@@ -13,7 +13,11 @@ import { LineControls } from "../brain/autonomy";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { DecisionCard, kpiText } from "./card";
 import { Gantt } from "./gantt";
+import { chainOf, Pegging } from "./pegging";
+import { Scenarios } from "./scenarios";
+import { WeightsPanel } from "./weights";
 import { WhatIf } from "./whatif";
+import { Pins, useWish, type Wish, WishPanel } from "./wish";
 import { decisionClass, decisionStateText, isNotable, messageText, move, triggerText } from "./words";
 
 const MODES = ["plain", "family", "late"] as const;
@@ -35,7 +39,7 @@ function Kpis({ view }: { view: ScheduleView }): JSX.Element {
 }
 
 /** The answers to "why this?" and "why not there?" for one bar. */
-function Why({ bar, view }: { bar: Bar; view: ScheduleView }): JSX.Element {
+function Why({ bar, view, onWish }: { bar: Bar; view: ScheduleView; onWish: (wish: Wish) => void }): JSX.Element {
   const [answer, setAnswer] = useState<Explanation | null>(null);
   const [title, setTitle] = useState("");
   const [error, setError] = useState("");
@@ -62,6 +66,8 @@ function Why({ bar, view }: { bar: Bar; view: ScheduleView }): JSX.Element {
         {bar.late_s !== null && bar.late_s > 0 && <div><dt>{t("why.late")}</dt><dd class="late">{duration(bar.late_s)}</dd></div>}
       </dl>
       <div class="buttons">
+        {bar.request && <button type="button" onClick={() => adjust({ order: bar.request })}>{t("peg.open")}</button>}
+        {may("operator") && <button type="button" onClick={() => onWish({ op: bar.op, machine: bar.machine, start_ms: bar.start_ms })}>{t("wish.move")} <kbd>M</kbd></button>}
         <button type="button" onClick={() => void ask(`schedule/explain?${query({ op: bar.op })}`, t("why.this"))}>{t("why.this")}</button>
         {others.length > 0 && (
           <>
@@ -139,7 +145,7 @@ function Table({ view, row }: { view: ScheduleView; row: string | null }): JSX.E
   );
 }
 
-function Tools({ mode, table, onWhatIf }: { mode: string; table: boolean; onWhatIf: () => void }): JSX.Element {
+function Tools({ mode, table, onWhatIf, onScenarios }: { mode: string; table: boolean; onWhatIf: () => void; onScenarios: () => void }): JSX.Element {
   return (
     <div class="title">
       <h1>{t("nav.schedule")}</h1>
@@ -149,6 +155,7 @@ function Tools({ mode, table, onWhatIf }: { mode: string; table: boolean; onWhat
         </select>
       </label>
       <button type="button" aria-pressed={table} onClick={() => adjust({ table: table ? undefined : "1" })}>{t("schedule.asTable")}</button>
+      {may("operator") && <button type="button" onClick={onScenarios}>{t("scenario.open")}</button>}
       {may("operator") && <button type="button" onClick={onWhatIf}>{t("whatif.open")}</button>}
       <a class="button" href="api/v1/schedule/print" target="_blank" rel="noopener">{t("schedule.print")}</a>
       <span class="space" />
@@ -170,6 +177,7 @@ export function ScheduleScreen(): JSX.Element {
   const list = decisions.data ?? [];
   const [speech, setSpeech] = useState("");
   const [supposing, setSupposing] = useState(false);
+  const [comparing, setComparing] = useState(false);
   const op = params.get("op") ?? "";
   const mode = params.get("mode") ?? "plain";
   const table = params.get("table") === "1";
@@ -185,28 +193,41 @@ export function ScheduleScreen(): JSX.Element {
     reload();
     decisions.reload();
   };
+  const wishing = useWish(again);
+  const order = params.get("order") ?? "";
+  const chain = useMemo(() => new Set(order && view ? chainOf(view.bars, order).map((row) => row.op) : []), [order, view]);
+  const focus = (): void => document.querySelector<HTMLCanvasElement>(".gantt-hold canvas")?.focus();
   useEffect(() => live.onEvent((event) => {
     if (event.kind === "decision") again();
   }), []);
   return (
     <div class="schedule screen">
-      <Tools mode={mode} table={table} onWhatIf={() => setSupposing(true)} />
+      <Tools mode={mode} table={table} onWhatIf={() => setSupposing(true)} onScenarios={() => setComparing(true)} />
       {supposing && view && <WhatIf view={view} machine={bar?.machine ?? params.get("row") ?? ""} onClose={() => setSupposing(false)} />}
+      {comparing && view && <Scenarios view={view} onClose={() => setComparing(false)} onDone={again} />}
       <Problem text={error} />
       {view && <Kpis view={view} />}
       <section class={`plan ${stale.value ? "hatched" : ""}`} aria-label={t("nav.schedule")}>
         {view && view.machines.length > 0
           ? table
             ? <Table view={view} row={params.get("row")} />
-            : <Gantt view={view} selected={op} row={params.get("row")} moved={moved} mode={mode} onSpeak={setSpeech}
-                onSelect={(next) => adjust({ op: next?.op })} />
+            : <Gantt view={view} selected={op} row={params.get("row")} moved={moved} mode={mode} onSpeak={setSpeech} chain={chain}
+                wish={wishing.wish} onWish={wishing.set} onAsk={wishing.ask} onEnter={wishing.enter}
+                onSelect={(next) => {
+                  if (wishing.wish) wishing.set(null);
+                  adjust({ op: next?.op });
+                }} />
           : <Empty text={view ? t("schedule.noPlan") : t("common.loading")} />}
         <p id="gantt-keys" class="muted hint">{t("schedule.keys")}</p>
       </section>
       <aside class="side" aria-label={t("schedule.side")}>
-        {bar && view && <Why key={bar.op} bar={bar} view={view} />}
+        <WishPanel of={wishing} />
+        {order && view && <Pegging view={view} order={order} selected={op} />}
+        {bar && view && <Why key={bar.op} bar={bar} view={view} onWish={(wish) => { wishing.set(wish); focus(); }} />}
+        {view && <Pins view={view} onDone={again} />}
         {decision ? <DecisionCard decision={decision} onDone={again} /> : <Empty text={t("wall.noDecision")} />}
         <LineControls />
+        <WeightsPanel />
         <Decisions list={list} chosen={decision?.id ?? ""} />
       </aside>
       <div class="sr" aria-live="polite">{speech}</div>

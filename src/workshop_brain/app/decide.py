@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from workshop_brain.app import questions
+from workshop_brain.app import pinning, questions
 from workshop_brain.app import schedule_views as views
 from workshop_brain.app.decision_book import DecisionBook
 from workshop_brain.app.plan_state import Returns
 from workshop_brain.app.planner import Draft, Known, Planner, Task, left_out_message
 from workshop_brain.app.plans import write_plan
 from workshop_brain.app.resume import remembered
+from workshop_brain.app.scenarios import scenarios
 from workshop_brain.autonomy import actions as a
 from workshop_brain.autonomy import facts as f
 from workshop_brain.autonomy.judge import level_of
@@ -38,7 +39,7 @@ from workshop_brain.errors import (
     NotAllowedError,
     StoreError,
 )
-from workshop_brain.model.decision import DecisionClass, Level, Message
+from workshop_brain.model.decision import DecisionClass, DecisionState, Level, Message
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import (
     RUSH_PRIORITY,
@@ -50,6 +51,9 @@ from workshop_brain.model.order import (
 from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.model.state import UnitState
 from workshop_brain.ports import Clock, CommandOutcome, Confirmation, Dispatcher
+from workshop_brain.schedule.objective import PLANT_WEIGHTS
+from workshop_brain.schedule.pins import WITHIN_S, Pin
+from workshop_brain.schedule.preferences import PARTS, fit
 from workshop_brain.store.ledger import Ledger
 from workshop_brain.store.records import Records
 from workshop_brain.units import NS_PER_MS
@@ -72,6 +76,11 @@ _UNWRITABLE = (StoreError, LedgerError, OSError)
 _PEOPLE = (f.Approved, f.Rejected, f.Vetoed, f.LevelSet, f.SwitchSet)
 _RETRY_S = 1.0
 _ROOM_BYTES = 4 << 20
+_OFFERS = 8
+"""Prices kept for people who still think about them."""
+_PIN_S = 15.0
+_PAIRS = 500
+"""Preferences kept for the fit of the weights."""
 _ToWrite = tuple[PlanRef, str, bool]
 """A plan for the disk, its decision, and whether it is in force."""
 
@@ -205,6 +214,9 @@ class Decider:
         self._drafts: dict[str, bytes] = {}
         self._left_out: frozenset[str] = frozenset()
         self._ghost: PlanRef | None = None
+        self._offers: dict[str, pinning.Offer] = {}
+        self._preferred: list[dict[str, Any]] = records.setting("preferences", [])
+        self.planner.pins = tuple(Pin(**row) for row in records.setting("pins", []))
         self._turn = asyncio.Lock()
         """Held while a record is written that comes before its step: nothing else is stepped."""
         self._late: deque[f.Fact] = deque()
@@ -955,7 +967,7 @@ class Decider:
         )
         ghost = state.in_force if proposal is not None else self._ghost
         known = self.planner.known(shown.hash) if shown is not None else None
-        return views.schedule(
+        view = views.schedule(
             self.plant,
             state,
             shown=shown,
@@ -967,6 +979,7 @@ class Decider:
             now_ns=self._clock.plant_ns(),
             frozen_s=self.config.envelope.frozen_min * 60,
         )
+        return {**view, "pins": self.pins_view()}
 
     def orders_view(self) -> list[dict[str, Any]]:
         """``GET orders``: every order with its promise and its predicted end."""
@@ -1005,6 +1018,122 @@ class Decider:
             frozen_s=self.config.envelope.frozen_min * 60,
             iterations=self.options.react_iterations,
         )
+
+    async def scenarios(self, suppositions: list[list[dict[str, Any]]]) -> dict[str, Any]:
+        """``POST schedule/scenarios``: up to three suppositions side by side."""
+        task, frozen_s = self._now_task("react"), self.config.envelope.frozen_min * 60
+        return await asyncio.to_thread(scenarios, self.planner, task, suppositions, frozen_s)
+
+    async def price_pin(self, op: str, machine: str, start_ns: int | None) -> dict[str, Any]:
+        """``POST schedule/pins/price``: what a pin would cost, or why it cannot be; KeyError when
+        the plan does not know the operation."""
+        pin = Pin(op=op, machine=machine, start_ns=start_ns)
+        frozen_s = self.config.envelope.frozen_min * 60
+        task = self._now_task("react")
+        found = await asyncio.to_thread(pinning.price, self.planner, task, pin, frozen_s)
+        if not isinstance(found, pinning.Offer):
+            return views.answer(found)
+        self._offers[found.id] = found
+        while len(self._offers) > _OFFERS:
+            self._offers.pop(next(iter(self._offers)))
+        return views.answer(found.body())
+
+    async def take_pin(self, offer: str, user: str) -> dict[str, Any]:
+        """``POST schedule/pins``: decide on a priced pin, approved in the user's name where the
+        level asks a person. KeyError when there is no such offer; NotAllowedError when the
+        envelope or the level forbids it: then nothing is pinned."""
+        found = self._offers.pop(offer)
+        if self._clock.plant_ns() - found.time_ns > pinning.FRESH_NS:
+            raise NotAllowedError("this price is too old; ask for it again")
+        pin = replace(found.pin, by=user)
+        before = self.planner.pins
+        planned = self._shown.index if self._shown is not None else {}
+        kept = (p for p in before if p.op != pin.op and p.op in planned)
+        self.planner.pins = (*kept, pin)
+        self.planner.taken = {offer: found.taken(user)}
+        payload = {"pin": pin.as_dict(), "offer": offer}
+        event = Event(
+            time_ns=self._clock.plant_ns(), kind=EventKind.PINNED, path=pin.op, payload=payload
+        )
+        seen = set(self.state.states)
+        try:
+            await self._told(f.Happened(**self._now(), event=event))
+            id = await self._decided(offer, seen)
+            if id in self.state.open:
+                self._must_be_as_priced(id)
+                await self.approve(id, user, f"pin {pin.op}")
+            found_state = self.state.states[id]
+            if found_state not in (DecisionState.IN_FORCE, DecisionState.APPROVED):
+                raise NotAllowedError(
+                    f"nothing is pinned: decision {id} is {found_state.value}, see its reasons"
+                )
+        except BaseException:
+            self.planner.pins = before
+            raise
+        self._keep_pins()
+        pair = await asyncio.to_thread(found.preference)
+        self._preferred = [*self._preferred, {**pair, "decision": id, "by": user}][-_PAIRS:]
+        self._book.keep("preferences", self._preferred)
+        return await self.decision(id)
+
+    def weights_view(self) -> dict[str, Any]:
+        """``GET schedule/weights``: the weights in use, beside those that fit taken pins best."""
+        pairs = [(row["preferred"], row["other"]) for row in self._preferred]
+        found = fit(pairs)
+        return {
+            "present": {name: getattr(PLANT_WEIGHTS, name) for name in PARTS},
+            "fitted": {name: getattr(found.weights, name) for name in PARTS},
+            "pairs": found.pairs,
+            "agrees_before": found.agrees_before,
+            "agrees": found.agrees,
+        }
+
+    def _must_be_as_priced(self, id: str) -> None:
+        """A person who took a price answers for that plan only, not for one that came of more."""
+        reasons = (self._book.body(id) or {}).get("reasons", ())
+        if all(reason["id"] != "schedule.pinned" for reason in reasons):
+            raise NotAllowedError(
+                f"other things happened meanwhile: decision {id} waits for approval with another "
+                "plan than the one whose cost was shown; answer it, then ask for the cost again"
+            )
+
+    async def _decided(self, offer: str, seen: set[str]) -> str:
+        """The decision that answers a pin, as soon as there is one."""
+        async with asyncio.timeout(_PIN_S):
+            while True:
+                for id in self.state.states.keys() - seen:
+                    body = self._book.body(id)
+                    trigger = (body or {}).get("trigger", {})
+                    for cause in trigger.get("all", [trigger]):
+                        if (cause.get("payload") or {}).get("offer") == offer:
+                            return id
+                await asyncio.sleep(0.02)
+
+    async def unpin(self, op: str, user: str) -> list[dict[str, Any]]:
+        """``DELETE schedule/pins/{op}``: let an operation go again; KeyError when it is free."""
+        if all(p.op != op for p in self.planner.pins):
+            raise KeyError(op)
+        body = {"op": op, "by": user, "time_ns": self._clock.plant_ns()}
+        await asyncio.to_thread(self._ledger.append, "unpin", body)
+        self.planner.pins = tuple(p for p in self.planner.pins if p.op != op)
+        self._keep_pins()
+        return self.pins_view()
+
+    def _keep_pins(self) -> None:
+        self._book.keep("pins", [p.as_dict() for p in self.planner.pins])
+
+    def pins_view(self) -> list[dict[str, Any]]:
+        """Pins whose operation is still planned, each with whether the plan shown keeps it."""
+        jobs = self._shown.index if self._shown is not None else {}
+        out = []
+        for pin in self.planner.pins:
+            if planned := jobs.get(pin.op):
+                late_ns = planned.order.start_ns - (pin.start_ns or planned.order.start_ns)
+                met = planned.order.equipment == pin.machine and late_ns <= WITHIN_S * 10**9
+                start_ms = None if pin.start_ns is None else pin.start_ns / NS_PER_MS
+                row = {"op": pin.op, "machine": pin.machine, "start_ms": start_ms, "by": pin.by}
+                out.append({**row, "met": met})
+        return out
 
     async def _current(self) -> Known:
         """The plan on the screens with its problem; built again when it is from before a start."""

@@ -6,7 +6,7 @@ Everything here runs in a worker thread on frozen values; the kernels release th
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,8 @@ from workshop_brain.model.decision import (
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant
 from workshop_brain.schedule.bound import bound
-from workshop_brain.schedule.objective import objective
+from workshop_brain.schedule.objective import Kpis, objective
+from workshop_brain.schedule.pins import Pin, with_pins
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.problem import LeftOut, build, left_out
 from workshop_brain.schedule.react import place
@@ -108,6 +109,21 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Taken:
+    """A priced pin that a person took: the decision computes from the inputs of the price.
+
+    Attributes
+    ----------
+    before
+        KPIs of the plan without the pin.
+    """
+
+    inputs: Inputs
+    before: Kpis
+    reason: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Ready:
     """A problem built ahead of need, and the task that says what it was built from."""
 
@@ -158,6 +174,8 @@ class Planner:
         self.react_iterations = react_iterations
         self.improve_iterations = improve_iterations
         self.start_iterations = improve_iterations if start_iterations is None else start_iterations
+        self.pins: tuple[Pin, ...] = ()
+        self.taken: dict[str, Taken] = {}
         self._ready: _Ready | None = None
         self._known: OrderedDict[str, Known] = OrderedDict()
         self._lock = threading.Lock()
@@ -175,8 +193,14 @@ class Planner:
         InfeasibleError
             There is nothing to plan, or no plan.
         """
-        inputs = self._improvement(task) if task.kind == "improve" else self._from_floor(task)
+        taken = self._taken(task)
+        if taken is not None:
+            inputs = replace(taken.inputs, triggers=task.triggers)
+        else:
+            inputs = self._improvement(task) if task.kind == "improve" else self._from_floor(task)
         solution = solve(inputs)
+        if taken is not None:
+            solution = replace(solution, before=taken.before)
         data = pack(inputs)
         before = solution.before
         options = self._options(inputs, solution, task)
@@ -189,15 +213,24 @@ class Planner:
             data=data,
         )
 
-    def problem_now(self, task: Task) -> Problem:
-        """The problem as the floor stands now."""
+    def _taken(self, task: Task) -> Taken | None:
+        """What was priced, when the task is about that alone; else pins are part of a repair."""
+        if any(t["kind"] not in ("pinned", "periodic") for t in task.triggers):
+            return None
+        for trigger in reversed(task.triggers):
+            if offer := (trigger.get("payload") or {}).get("offer"):
+                return self.taken.get(str(offer))
+        return None
+
+    def problem_now(self, task: Task, pins: Sequence[Pin] | None = None) -> Problem:
+        """The problem as the floor stands now, under the pins that hold (or under other ones)."""
         state = plant_state(task.state, task.orders, down=task.down, material=task.material)
         problem = build(self.plant, task.requests, state, task.time_ns, self.horizon_days)
         if problem.n_ops == 0:
             if missing := self.left_out(task):
                 raise InfeasibleError("; ".join(_too_large(row) for row in missing[:5]))
             raise InfeasibleError("there is nothing to plan: no open orders within the horizon")
-        return problem
+        return with_pins(problem, self.pins if pins is None else pins)
 
     def left_out(self, task: Task) -> tuple[LeftOut, ...]:
         """Orders too large to be planned, which every plan leaves out."""
@@ -336,8 +369,9 @@ class Planner:
         why = [
             *(trigger_message(t) for t in task.triggers[:5]),
             *_expected_back(task),
+            *([taken.reason] if (taken := self._taken(task)) else ()),
             *self._before(task),
-            *reasons(solution, first.chosen, first.moves, inputs.iterations, inputs.kind),
+            *reasons(solution, first.chosen, first.moves, inputs.iterations, task.kind),
         ]
         why += [left_out_message(row) for row in self.left_out(task)[:5]]
         why.append(Message(id="reason.gap", params={"gap_pct": round(100 * gap, 1)}))

@@ -109,6 +109,7 @@ def _bar(
         "setup_end_ms": setup_end_ns / NS_PER_MS,
         "status": status,
         "late_s": max(lateness, default=0.0),
+        "after": list(planned.after),
     }
 
 

@@ -34,7 +34,7 @@ from workshop_brain.units import NS_PER_S
 URGENT = frozenset(
     {
         EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT,
-        EventKind.RUSH_ORDER,
+        EventKind.RUSH_ORDER, EventKind.PINNED,
     }
 )  # fmt: skip
 """Answered at once. Everything else is routine: gathered, and planned now and then."""

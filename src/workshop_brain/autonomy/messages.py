@@ -16,6 +16,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "trigger.operator_absent": ("No operator at {unit}.", "{unit} 缺操作员。"),
     "trigger.operator_back": ("The operator is back at {unit}.", "{unit} 操作员已到岗。"),
     "trigger.rush_order": ("Rush order {unit} came in.", "收到急单 {unit}。"),
+    "trigger.pinned": ("A planner pinned {unit}.", "计划员固定了 {unit}。"),
     "trigger.orders_changed": ("The order book changed.", "订单有变更。"),
     "trigger.late_finish": ("Job {job} on {unit} runs late.", "{unit} 上的工单 {job} 超时未完成。"),
     "trigger.late_material": ("Material for job {job} is late.", "工单 {job} 的物料迟到。"),

@@ -72,6 +72,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "event.operator_absent": ("operator absent", "缺操作员"),
     "event.operator_back": ("operator back", "操作员到岗"),
     "event.rush_order": ("rush order", "急单"),
+    "event.pinned": ("pinned by a planner", "计划员固定"),
     "event.orders_changed": ("orders changed", "订单变更"),
     "event.late_finish": ("late finish", "完工延误"),
     "event.late_material": ("late material", "物料延误"),

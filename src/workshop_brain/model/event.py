@@ -15,6 +15,7 @@ class EventKind(StrEnum):
     OPERATOR_ABSENT = "operator_absent"
     OPERATOR_BACK = "operator_back"
     RUSH_ORDER = "rush_order"
+    PINNED = "pinned"
     ORDERS_CHANGED = "orders_changed"
     LATE_FINISH = "late_finish"
     LATE_MATERIAL = "late_material"

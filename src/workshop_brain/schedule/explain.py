@@ -10,6 +10,7 @@ from workshop_brain.model.event import Event
 from workshop_brain.schedule.diff import Change, diff
 from workshop_brain.schedule.messages import MESSAGES
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, completion, objective
+from workshop_brain.schedule.pins import later_orders
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.react import Reaction, place
 from workshop_brain.schedule.search import polish
@@ -20,6 +21,10 @@ CHAIN = 8
 """Most links of a waiting chain that are told."""
 WHY_NOT_MOVES = 3000
 """Moves with which a forced choice may be repaired before it is judged."""
+
+
+LATER = 3
+"""Most orders that are named as finishing later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +107,14 @@ def _chain(problem: Problem, plan: Plan, o: int) -> list[Message]:
     """What the operation waits for, and what that waits for, to the first cause."""
     out: list[Message] = []
     for _ in range(CHAIN):
-        message, o = _binding(problem, plan, o)
+        message, o = binding(problem, plan, o)
         out.append(message)
         if o < 0:
             break
     return out
 
 
-def _binding(problem: Problem, plan: Plan, o: int) -> tuple[Message, int]:
+def binding(problem: Problem, plan: Plan, o: int) -> tuple[Message, int]:
     """The constraint that fixes the start of an operation, and the operation behind it or -1."""
     m, start = int(plan.machine[o]), int(plan.start[o])
     status = OpStatus(int(problem.op_status[o]))
@@ -226,8 +231,13 @@ def why_not(
         "changes": len(changes),
     }
     name = "worse" if after.objective >= before.objective else "better"
+    message, _ = binding(forced, trial, o)
+    later = (
+        Message(id="schedule.why_not_later", params={"job": job, "late_s": by})
+        for job, by in later_orders(problem, kept, trial)[:LATER]
+    )
     return WhyNot(
-        messages=(Message(id=f"schedule.why_not_{name}", params=params),),
+        messages=(Message(id=f"schedule.why_not_{name}", params=params), *later, message),
         before=before,
         after=after,
         plan=trial,

@@ -78,6 +78,30 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{tardiness_s}, changeovers by {setup_s}.",
         "强制改到 {machine} 并重新求解，计划更优：加权延误变化 {tardiness_s}，换型变化 {setup_s}。",
     ),
+    "schedule.why_not_later": (
+        "Order {job} would finish {late_s} later.",
+        "订单 {job} 将推迟 {late_s} 完成。",
+    ),
+    "schedule.pin_frozen": (
+        "{op} cannot start then: the frozen zone lasts until {until_ns}.",
+        "{op} 不能在该时间开始：冻结区持续到 {until_ns}。",
+    ),
+    "schedule.pin_earliest": (
+        "{op} cannot start on {machine} near that time; the plan found has it there at {until_ns}.",
+        "{op} 无法在该时间于 {machine} 开始；求得的排程中为 {until_ns}。",
+    ),
+    "schedule.pin_conflict": (
+        "{op} can be kept there alone, but not together with these {n} older pins.",
+        "单独固定 {op} 可行，但与以下 {n} 个已有固定冲突。",
+    ),
+    "schedule.pin_no_plan": (
+        "No plan was found with {op} on {machine}.",
+        "未找到 {op} 在 {machine} 上的可行排程。",
+    ),
+    "schedule.pinned": (
+        "Pinned by {by}: {op} on {machine}, {start_ns}. Cost shown before: {cost_s} weighted.",
+        "由 {by} 固定：{op} 在 {machine}，{start_ns}。确认前所示代价：加权 {cost_s}。",
+    ),
     "schedule.reason_breakdown": (
         "{machine} is down, back expected at {until_ns}.",
         "{machine} 故障，预计 {until_ns} 恢复。",

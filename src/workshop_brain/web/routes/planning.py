@@ -1,5 +1,7 @@
 """Orders, schedule, decisions, autonomy and the people's work list."""
 
+from asyncio import to_thread
+from decimal import Decimal
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query
@@ -8,8 +10,10 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from workshop_brain.app.line_balance import balance_view
 from workshop_brain.model.decision import DecisionClass, Level
 from workshop_brain.model.order import WorkRequest
+from workshop_brain.units import NS_PER_MS
 from workshop_brain.web.context import (
     Context,
     Here,
@@ -172,6 +176,90 @@ async def why_not(request: Request, user: Viewer, here: Here, op: str, machine: 
         raise Problem(404, "web.not_found", what="machine", id=machine)
     found = await _known(ask(here.services.decider.why_not, op, path), "operation", op)
     return _messages(request, found)
+
+
+class Scenarios(BaseModel):
+    """Suppositions to compare, each a list of changes; instants as ms or ISO 8601."""
+
+    scenarios: list[list[dict[str, Any]]] = Field(min_length=1, max_length=3)
+
+
+@router.post("/schedule/scenarios")
+async def scenarios(body: Scenarios, request: Request, user: Operator, here: Here) -> Json:
+    """Up to three suppositions beside the plan in force, each solved from the present state."""
+    now = here.services.clock.plant_ns()
+    asked = [[_in_ns(change, now) for change in row[:20]] for row in body.scenarios]
+    return answer(request, plain(await ask(here.services.decider.scenarios, asked)))
+
+
+def _in_ns(change: dict[str, Any], now: int) -> dict[str, Any]:
+    """Keys ``from, until, due`` as ``*_ns``."""
+    out = dict(change)
+    for key in ("from", "until", "due"):
+        if key in out:
+            out[f"{key}_ns"] = instant(str(out.pop(key)), now, key)
+    return out
+
+
+@router.get("/line/{id}/balance")
+async def line_balance(
+    id: str,
+    user: Viewer,
+    here: Here,
+    cycle: float = Query(37, gt=0, le=86_400),
+    before: float | None = Query(None, gt=0, le=86_400),
+) -> Json:
+    """Yamazumi of a line: who does what now, and after rebalancing for a cycle in seconds."""
+    _line(here, id)
+    old = None if before is None else Decimal(str(before))
+    found = await to_thread(balance_view, here.services.data_dir, id, Decimal(str(cycle)), old)
+    return Json(plain(found))
+
+
+class PinWish(BaseModel):
+    """An operation on a machine (id or path), at a time or at any."""
+
+    op: str
+    machine: str
+    start_ms: float | None = Field(default=None, gt=0)
+
+
+class TakenPin(BaseModel):
+    """A priced pin that is to hold."""
+
+    id: str
+
+
+@router.post("/schedule/pins/price")
+async def price_pin(body: PinWish, request: Request, user: Operator, here: Here) -> Json:
+    """What keeping an operation there costs, by re-solving; nothing holds yet."""
+    units = {u.id: u.path for c in here.services.plant.work_centers for u in c.units}
+    path = units.get(body.machine, body.machine)
+    if path not in units.values():
+        raise Problem(404, "web.not_found", what="machine", id=body.machine)
+    start_ns = None if body.start_ms is None else round(body.start_ms * NS_PER_MS)
+    work = ask(here.services.decider.price_pin, body.op, path, start_ns)
+    return answer(request, plain(await _known(work, "operation", body.op)))
+
+
+@router.post("/schedule/pins")
+async def take_pin(body: TakenPin, request: Request, user: Planner, here: Here) -> Json:
+    """Have a priced pin decided on; it goes through level and envelope like every decision."""
+    work = ask(here.services.decider.take_pin, body.id, user.name)
+    return answer(request, plain(await _known(work, "price", body.id)))
+
+
+@router.delete("/schedule/pins/{op}")
+async def unpin(op: str, request: Request, user: Planner, here: Here) -> Json:
+    """Let an operation go; the next plan may move it."""
+    work = ask(here.services.decider.unpin, op, user.name)
+    return answer(request, plain(await _known(work, "pin", op)))
+
+
+@router.get("/schedule/weights")
+async def weights(user: Viewer, here: Here) -> Json:
+    """Weights of the objective in use, and those that agree best with the pins people took."""
+    return Json(plain(await ask(here.services.decider.weights_view)))
 
 
 def _messages(request: Request, found: Any) -> Json:

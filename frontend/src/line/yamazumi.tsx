@@ -1,0 +1,101 @@
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { number, percent } from "../format";
+import { t } from "../i18n";
+import { usePoll } from "../state/poll";
+import { Empty, Problem, Scroll } from "../ui/parts";
+
+interface Task { task: string; s: number; moved: boolean; from: number }
+interface Pile { station: number; total_s: number; tasks: Task[] }
+interface BalanceView {
+  line: string; missing: string; cycle_s: number; before_cycle_s: number | null; moved: number; optimal: boolean; lower_bound: number;
+  now: Pile[]; then: Pile[];
+}
+
+const H = 190;
+const PAD = 26;
+const WIDTH = 30;
+
+/** Piles of task times against takt lines; moved tasks are hatched and marked with a dot. */
+function Chart({ piles, cycles, title, moved }: { piles: readonly Pile[]; cycles: readonly number[]; title: string; moved: boolean }): JSX.Element {
+  const top = 1.08 * Math.max(...cycles, ...piles.map((pile) => pile.total_s));
+  const y = (s: number): number => H - (s / top) * H;
+  const wide = PAD + piles.length * WIDTH + 40;
+  return (
+    <figure class="yamazumi">
+      <figcaption>{title}</figcaption>
+      <Scroll label={title}>
+        <svg viewBox={`0 -8 ${wide} ${H + 30}`} width={wide} height={H + 38} role="img" aria-label={title}>
+          <defs>
+            <pattern id="yz-moved" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="6" height="6" class="ground" /><path d="M0 0V6" class="stripe" /></pattern>
+          </defs>
+          {piles.map((pile, i) => {
+            let below = 0;
+            return (
+              <g key={pile.station}>
+                {pile.tasks.map((row, k) => {
+                  const from = below;
+                  below += row.s;
+                  const shown = moved && row.moved;
+                  return (
+                    <g key={row.task}>
+                      <rect x={PAD + i * WIDTH + 3} width={WIDTH - 6} y={y(below)} height={Math.max(0.5, y(from) - y(below))} class={shown ? "moved" : `shade${k % 3}`}>
+                        <title>{`${row.task}: ${number(row.s)} s${row.moved ? ` · ${t("balance.from", { n: row.from })}` : ""}`}</title>
+                      </rect>
+                      {shown && y(from) - y(below) > 9 && <circle cx={PAD + (i + 0.5) * WIDTH} cy={(y(from) + y(below)) / 2} r={2.6} class="dot" />}
+                    </g>
+                  );
+                })}
+                <text x={PAD + (i + 0.5) * WIDTH} y={H + 14} text-anchor="middle">{pile.station}</text>
+              </g>
+            );
+          })}
+          {cycles.map((cycle, i) => (
+            <g key={cycle}>
+              <path d={`M${PAD} ${y(cycle)}H${wide - 36}`} class={i === 0 ? "takt" : "takt old"} />
+              <text x={wide - 34} y={y(cycle) + 4}>{number(cycle)} s</text>
+            </g>
+          ))}
+          <path d={`M${PAD} 0V${H}H${wide - 36}`} class="axis" />
+        </svg>
+      </Scroll>
+    </figure>
+  );
+}
+
+/** The line's task times by station, today and as rebalancing proposes. */
+export function Yamazumi({ line }: { line: string }): JSX.Element {
+  const [before, setBefore] = useState(56);
+  const [cycle, setCycle] = useState(37);
+  const [asked, setAsked] = useState({ before: 56, cycle: 37 });
+  const { data, error } = usePoll<BalanceView>(`line/${encodeURIComponent(line)}/balance?cycle=${asked.cycle}&before=${asked.before}`, 0);
+  const load = (piles: readonly Pile[], s: number): number => piles.reduce((sum, pile) => sum + pile.total_s, 0) / Math.max(1, piles.length * s);
+  const rows = data ? data.then.flatMap((pile) => pile.tasks.filter((row) => row.moved).map((row) => ({ ...row, to: pile.station }))) : [];
+  return (
+    <section class="panel balance" aria-label={t("balance.title")}>
+      <header><h2>{t("balance.title")}</h2></header>
+      <form class="row-form" onSubmit={(event) => { event.preventDefault(); setAsked({ before, cycle }); }}>
+        <label>{t("balance.before")} <input type="number" min={1} max={9999} step="any" required value={before} onInput={(event) => setBefore(Number(event.currentTarget.value))} /></label>
+        <label>{t("balance.cycle")} <input type="number" min={1} max={9999} step="any" required value={cycle} onInput={(event) => setCycle(Number(event.currentTarget.value))} /></label>
+        <button>{t("balance.ask")}</button>
+      </form>
+      <Problem text={error} />
+      {!data && !error && <Empty text={t("whatif.busy")} />}
+      {data?.missing && <p class="note">{t("balance.missing", { file: data.missing })}</p>}
+      {data && !data.missing && (
+        <>
+          <p>{t("balance.sum", { now: data.now.length, then: data.then.length, moved: data.moved, word: t(data.optimal ? "balance.proved" : "balance.bound", { n: data.lower_bound }) })}</p>
+          <Chart moved={false} piles={data.now} cycles={[data.cycle_s, ...(data.before_cycle_s ? [data.before_cycle_s] : [])]} title={t("balance.now", { n: data.now.length, p: percent(load(data.now, data.before_cycle_s ?? data.cycle_s)) })} />
+          <Chart moved piles={data.then} cycles={[data.cycle_s]} title={t("balance.then", { n: data.then.length, p: percent(load(data.then, data.cycle_s)) })} />
+          <Scroll label={t("balance.moves", { n: rows.length })} class="short">
+            <table class="tight">
+              <caption>{t("balance.moves", { n: rows.length })}</caption>
+              <thead><tr><th>{t("balance.task")}</th><th class="num">{t("balance.time")}</th><th class="num">{t("balance.old")}</th><th class="num">{t("balance.new")}</th></tr></thead>
+              <tbody>{rows.map((row) => <tr key={row.task}><th scope="row">{row.task}</th><td class="num">{number(row.s)} s</td><td class="num">{row.from}</td><td class="num">{row.to}</td></tr>)}</tbody>
+            </table>
+          </Scroll>
+        </>
+      )}
+    </section>
+  );
+}

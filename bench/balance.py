@@ -1,12 +1,18 @@
 """Line balancing on the Otto instances within a time, beside CP-SAT in the same run.
 
     python -m bench.balance [--data DIR] [--every 4] [--seconds 5] [--stations] [--no-peer]
+    python -m bench.balance --takt
 
 Fewest stations for the file's cycle; with ``--stations`` the smallest cycle for the best known
 number of stations instead. Every balance passes the independent checker. Both get the same wall
 time, model building included; the peer is CP-SAT with two workers, default presolve and off, its
 better answer taken; it starts from the balance of our priority rules as a complete hint and
 range. It comes with ``pip install -e .[bench]``.
+
+``--takt``: the reference line's 92 operations, balanced for 56 s, then for 37 s: with the stations
+that the 56 s line has, and with as many as it takes; moved operations, and the output of the rows
+of stations in the twin over 20 seeds. The order of operations is that of the line, but for the two
+of a station, and those of every third station, which may be done at any time in their zone of ten.
 """
 
 import argparse
@@ -20,12 +26,19 @@ from typing import Any
 
 import numpy as np
 
+from workshop_brain.config import built_in
 from workshop_brain.schedule.balance.form import contract
-from workshop_brain.schedule.balance.line import Line
+from workshop_brain.schedule.balance.line import Line, finer, make_line
 from workshop_brain.schedule.balance.read import read_line
+from workshop_brain.schedule.balance.rebalance import rebalance
 from workshop_brain.schedule.balance.solve import construct, solve
 from workshop_brain.schedule.balance.verify import verify_balance
 from workshop_brain.schedule.balance.warm import warm_up
+from workshop_brain.twin.devices import plant_devices
+from workshop_brain.twin.experiment import mean_ci
+from workshop_brain.twin.layout import plant_world
+from workshop_brain.twin.mixed_line import run_row
+from workshop_brain.twin.scenario import REFERENCE
 
 
 def cp_sat(line: Line, cycle: int | None, first: Any, seconds: float, presolve: bool) -> Any:
@@ -129,6 +142,65 @@ def _print_summary(size: str, rows: list[dict[str, Any]], stations: bool) -> Non
     print(f"{text}, longest {max(r['seconds'] for r in rows):.2f} s", flush=True)
 
 
+def reference_tasks() -> Line:
+    """The main line's operations, tenths of a second each, and what must come before what."""
+    w, names = plant_world(
+        built_in().plant, plant_devices(built_in().plant), REFERENCE, seed=1, now_ns=0
+    )
+    stations = [w.st[names.index(f"st{k:02d}")] for k in range(1, 47)]
+    tasks: list[str] = []
+    times: list[Decimal] = []
+    pairs: list[tuple[str, str]] = []
+    last = gate = ""
+    for k, row in enumerate(stations, 1):
+        own = [f"op{20 * k - 10:03d}", f"op{20 * k:03d}"]
+        tasks += own
+        times += [Decimal(f"{row[f]:.1f}") for f in ("op1_s", "op2_s")]
+        if k % 10 == 1:
+            gate = last
+        if gate:
+            pairs += [(gate, task) for task in own]
+        if k % 3 and last and k % 10 != 1:
+            pairs += [(last, own[0])]
+        pairs.append((own[0], own[1]))
+        last = own[1] if k % 3 or not last else last
+    return make_line(name="reference line", tasks=tasks, times=[times], precedence=pairs)
+
+
+def rebalance_takt(seconds: float, seeds: int) -> None:
+    """The line for 56 s, then for 37 s."""
+    line = finer(reference_tasks(), 1)
+    slow = solve(line, cycle=560, seconds=seconds)
+    at = dict(zip(line.tasks, slow.station.tolist(), strict=True))
+    same = rebalance(line, at, stations=slow.stations, seconds=seconds).balance
+    fast = rebalance(line, at, cycle=370, seconds=seconds)
+    for name, done, moved in (
+        ("56 s", slow, 0),
+        ("37 s wanted, no station more", same, int((same.station != slow.station).sum())),
+        ("37 s, stations as needed", fast.balance, len(fast.moved)),
+    ):
+        wrong = verify_balance(
+            line,
+            dict(zip(line.tasks, done.station.tolist(), strict=True)),
+            cycle=Decimal(done.cycle) / 10,
+        )
+        if wrong:
+            raise SystemExit(f"{name}: the checker refuses the balance: {wrong[0]}")
+        piles = [sum(time for _, time in pile) for pile in done.piles()]
+        rates = [run_row(piles, REFERENCE, seed=9001 + k, hours=48.0) for k in range(seeds)]
+        row = {
+            "line": name,
+            "tasks": line.n_tasks,
+            "stations": done.stations,
+            "longest_s": round(max(piles), 2),
+            "bound": done.lower_bound if done.objective == "stations" else done.lower_bound / 10,
+            "moved_tasks": moved,
+            "per_hour_in_twin": mean_ci(rates),
+            "per_hour_and_station": round(float(np.mean(rates)) / done.stations, 3),
+        }
+        print(json.dumps(row), flush=True)
+
+
 def main() -> None:
     """Print one row for each instance, then the shares of each size."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -137,7 +209,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--stations", action="store_true")
     parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--takt", action="store_true", help="56 to 37 s on the reference line")
     options = parser.parse_args()
+    if options.takt:
+        warm_up()
+        rebalance_takt(options.seconds, 20)
+        return
     with (options.data / "instances.csv").open(encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if r["kind"] == "salbp"]
     rows.sort(key=lambda r: (int(r["ops"]), r["instance"]))

@@ -27,42 +27,13 @@ from workshop_brain.schedule.balance.release import (
     release_rule,
 )
 from workshop_brain.schedule.balance.sequence import Wishes, levelled, sequence
-from workshop_brain.twin.devices import plant_devices
-from workshop_brain.twin.layout import plant_world
-from workshop_brain.twin.scenario import Scenario
-
-STAGES = (
-    *((f"st{k:02d}",) for k in range(1, 39)),
-    tuple(f"leak{k}" for k in range(1, 5)),
-    *((f"st{k:02d}",) for k in range(39, 47)),
-    tuple(f"leak{k}" for k in range(5, 9)),
-    tuple(f"oil{k}" for k in range(1, 5)),
-    tuple(f"eol{k:02d}" for k in range(1, 13)),
-)
-PLANNED_S = 37.0
+from workshop_brain.twin.mixed_line import line_flow
+from workshop_brain.twin.scenario import REFERENCE
 
 
 def reference_line() -> Flow:
     """The main line of the built-in plant; parallel testers are one stage."""
-    plant = built_in().plant
-    w, names = plant_world(plant, plant_devices(plant), Scenario(), seed=1, now_ns=0)
-    at = {name: k for k, name in enumerate(names)}
-    rows = [w.st[at[stage[0]]] for stage in STAGES]
-    seconds = [s.seconds for p in plant.products for s in p.routing if s.work_center == "asm1"]
-    cycle = np.array([float(r["cycle_s"]) for r in rows])
-
-    def column(name: str) -> Any:
-        return np.array([float(r[name]) for r in rows])
-
-    return Flow(
-        cycle_s=np.array(seconds)[:, None] / PLANNED_S * cycle,
-        places=np.array([int(w.bf["capacity"][r["output"]]) for r in rows[:-1]], np.int64),
-        servers=np.array([len(stage) for stage in STAGES], np.int64),
-        mtbf_s=column("mtbf_s"),
-        mttr_s=column("mttr_s"),
-        stop_p=column("micro_p"),
-        stop_s=column("micro_s"),
-    )
+    return line_flow(built_in().plant, REFERENCE)
 
 
 def _interval(a: Any) -> str:

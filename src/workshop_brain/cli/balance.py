@@ -1,5 +1,7 @@
 """``brain balance``: assembly lines from files, who does what at which station."""
 
+import csv
+import io
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -12,11 +14,13 @@ from workshop_brain.errors import ConfigError, InfeasibleError
 
 if TYPE_CHECKING:
     from workshop_brain.schedule.balance.line import Line
+    from workshop_brain.schedule.balance.motion import Motion
     from workshop_brain.schedule.balance.read import ReadLine
     from workshop_brain.schedule.balance.solve import Balance
 
 app = typer.Typer(help="Line balancing on files.", no_args_is_help=True)
-FileArgument = Annotated[Path, typer.Argument(help=".alb, .in2, CSV, JSON or TOML")]
+FileArgument = Annotated[Path, typer.Argument(help=".alb, .in2, CSV, Excel, JSON or TOML")]
+MotionArgument = Annotated[Path, typer.Argument(help="Stations: CSV, Excel, JSON or TOML")]
 LanguageOption = Annotated[str, typer.Option(help="en or zh")]
 BAR = 36
 """Characters of a station's bar at the cycle time."""
@@ -49,6 +53,14 @@ WORDS: dict[str, tuple[str, str]] = {
     "moves": ("Tasks moved", "变动工序"),
     "good": ("The balance keeps every rule.", "该平衡方案符合全部规则。"),
 }
+KINDS = {
+    "unassigned": "未分配", "unknown": "未知工序", "station": "工位超限",
+    "precedence": "违反先后顺序",
+    "cycle": "超过节拍", "model_limit": "超过机型上限", "fixed": "违反指定工位",
+    "forbidden": "禁止工位", "together": "应同工位", "apart": "不应同工位", "equipment": "缺少设备",
+    "moves": "变动过多",
+}  # fmt: skip
+"""Broken rules in Chinese."""
 
 
 @app.command()
@@ -154,20 +166,132 @@ def verify(
 
     _check_language(language)
     line = _read(file).line
+    if stations is not None and stations < 1:
+        raise ConfigError(f"--stations must be >= 1, got {stations}")
     most = _cycle(cycle) if cycle is not None else line.cycle
     if most is None:
         raise ConfigError(f"{file}: names no cycle; give --cycle C")
+    if most <= 0:
+        raise ConfigError(f"{file}: the cycle must be > 0, got {most}; give --cycle C")
     at = old_stations(_text(balance), balance.name, line.tasks)
     found = verify_balance(line, at, cycle=most, stations=stations or line.stations)
     if json_:
         print_json({"feasible": not found, "breaches": [b.as_dict() for b in found]})
     for breach in found if not json_ else ():
-        print(f"{breach.kind}: {', '.join(breach.tasks)}: {breach.detail}")
+        kind = breach.kind if language == "en" else KINDS.get(breach.kind, breach.kind)
+        print(f"{kind}: {', '.join(breach.tasks)}: {breach.detail}")
     if found:
         first = found[0]
         raise InfeasibleError(f"{balance}: {len(found)} rules broken, first {first.kind}")
     if not json_:
         print(_word("good", language))
+
+
+@app.command()
+def release(
+    file: MotionArgument,
+    keep: Annotated[float, typer.Option(help="Least share of the open line's output.")] = 0.995,
+    days: Annotated[int, typer.Option(help="Simulated days to choose the rule on.")] = 40,
+    units: Annotated[int, typer.Option(help="Units of a day.")] = 1000,
+    tries: Annotated[int, typer.Option(help="Rules to try after the first ones.")] = 150,
+    seed: Annotated[int, typer.Option()] = 1,
+) -> None:
+    """When the next unit may enter: limits up to stations and a pace, beside CONWIP; JSON."""
+    import numpy as np
+
+    from workshop_brain.schedule.balance.flow import no_limit
+    from workshop_brain.schedule.balance.release import (
+        ReleaseRule,
+        ReleaseTrial,
+        best_conwip,
+        best_interval,
+        release_rule,
+    )
+
+    _in_range("keep", keep, 0.5, 1.0)
+    _in_range("days", days, 2, 1000)
+    _in_range("units", units, 50, 20_000)
+    _in_range("tries", tries, 0, 100_000)
+    line = _read_motion(file)
+    share = line.quantity / line.quantity.sum()
+    models = np.random.default_rng(seed).choice(len(share), units, p=share).astype(np.int64)
+    trial = ReleaseTrial(line.flow, models, range(1000 * seed, 1000 * seed + days))
+    unseen = ReleaseTrial(line.flow, models, range(1000 * seed + days, 1000 * seed + 2 * days))
+    ours = release_rule(trial, keep=keep, tries=tries, seed=seed)
+    goal = keep * trial.outcome(no_limit()).per_hour
+    interval = ReleaseRule(limits={}, interval_s=best_interval(trial, goal))
+    rules = {
+        "rule": ours,
+        "conwip": best_conwip(trial, goal),
+        "fixed_interval": interval,
+        "open": ReleaseRule(limits={}),
+    }
+    body: dict[str, Any] = {"line": line.name, "bottleneck": line.stations[trial.bottleneck]}
+    for name, rule in rules.items():
+        found = unseen.outcome(rule.loops)
+        body[name] = {
+            "limits": {line.stations[s]: limit for s, limit in rule.limits.items()},
+            "interval_s": round(rule.interval_s, 3),
+            "per_hour": round(float(found.per_hour.mean()), 4),
+            "in_line": round(found.work, 3),
+        }
+    print_json(body | {"days": days, "units": units})
+
+
+@app.command()
+def sequence(
+    file: MotionArgument,
+    seconds: Annotated[float, typer.Option(help="Time for the search.")] = 2.0,
+    level: Annotated[float, typer.Option(help="Weight of an even mix beside the span.")] = 0.5,
+    days: Annotated[int, typer.Option(help="Simulated days with stops that decide.")] = 20,
+    seed: Annotated[int, typer.Option()] = 1,
+) -> None:
+    """In which order the units of a mixed line enter, beside batches and levelled; JSON."""
+    import numpy as np
+
+    from workshop_brain.schedule.balance.sequence import Wishes, levelled
+    from workshop_brain.schedule.balance.sequence import sequence as order_units
+
+    _in_range("seconds", seconds, 0.01, 86_400)
+    _in_range("level", level, 0.0, 1e6)
+    _in_range("days", days, 0, 1000)
+    line = _read_motion(file)
+    wishes = Wishes(level=level)
+    best = order_units(line.flow, line.units, wishes=wishes, days=days, seconds=seconds, seed=seed)
+    beside = {}
+    for name, order in (("batches", line.units), ("levelled", levelled(line.units))):
+        beside[name] = order_units(line.flow, order, wishes=wishes, seconds=0.0, starts=(order,))
+    body = {
+        "line": line.name,
+        "order": [line.models[m] for m in best.models.tolist()],
+        "runs": _runs([line.models[m] for m in best.models.tolist()]),
+        "bottleneck": line.stations[best.bottleneck],
+        "span_bound_s": round(best.span_bound_s, 3),
+    }
+    for name, row in {"best": best, **beside}.items():
+        body[name] = {
+            "span_s": round(row.span_s, 3),
+            "starved_s": round(row.starved_s, 3),
+            "blocked_s": round(row.blocked_s, 3),
+            "level": round(row.level, 4),
+            "model_changes": int(np.count_nonzero(np.diff(row.models))),
+        }
+    print_json(body)
+
+
+def _runs(order: list[str]) -> list[list[Any]]:
+    """Equal neighbours together.
+
+    >>> _runs(["A", "A", "B"])
+    [['A', 2], ['B', 1]]
+    """
+    out: list[list[Any]] = []
+    for model in order:
+        if out and out[-1][0] == model:
+            out[-1][1] += 1
+        else:
+            out.append([model, 1])
+    return out
 
 
 # -- input ----------------------------------------------------------------------------------
@@ -178,18 +302,47 @@ def _check_language(language: str) -> None:
         raise ConfigError(f"--language {language!r}: en or zh")
 
 
+def _in_range(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"--{option} must be from {low:g} to {high:g}, got {value}")
+
+
+def _read_motion(path: Path) -> "Motion":
+    from workshop_brain.schedule.balance.motion import read_motion
+
+    return read_motion(_text(path), path.name)
+
+
+def _sheet(name: str, data: bytes) -> str:
+    """The first sheet with rows in it, as CSV."""
+    from workshop_brain.schedule.exchange.cells import text_of
+    from workshop_brain.schedule.exchange.tables import rows_of
+
+    for rows in rows_of(name, data).values():
+        filled = [row for row in rows if any(text_of(cell) for cell in row)]
+        if filled:
+            out = io.StringIO()
+            csv.writer(out).writerows([[text_of(cell) for cell in row] for row in filled])
+            return out.getvalue()
+    raise ConfigError(f"{name}: no sheet has a row; write one row for each task or station")
+
+
 def _text(path: Path) -> str:
+    from workshop_brain.schedule.exchange.tables import is_excel
+
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if is_excel(data):
+        return _sheet(path.name, data)
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise ConfigError(f"{path}: is no text; save it as CSV (UTF-8 or GB18030), JSON or TOML")
+    raise ConfigError(f"{path}: is no text; save it as Excel, CSV (UTF-8 or GB18030), JSON or TOML")
 
 
 def _read(path: Path) -> "ReadLine":

@@ -12,6 +12,7 @@ from workshop_brain.errors import ConfigError
 
 if TYPE_CHECKING:
     from workshop_brain.model.plant import Plant
+    from workshop_brain.schedule.balance.flow import Loops
 
 app = typer.Typer(help="The simulated transmission plant.", no_args_is_help=True)
 PlantArgument = Annotated[Path | None, typer.Argument(help="plant.toml, else the built-in one")]
@@ -114,6 +115,89 @@ def repair(
     from workshop_brain.twin.control import post
 
     print_json(post(_control_port(control_port, data), "/repair", {"unit": unit}))
+
+
+@app.command("line")
+def run_the_line(
+    order: Annotated[str, typer.Option(help="lots, family or levelled.")] = "lots",
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="STATION=UNITS inside up to its exit; line=UNITS: the whole line."),
+    ] = None,
+    interval: Annotated[float, typer.Option(help="Least seconds between two entries.")] = 0.0,
+    tool_wear: Annotated[float, typer.Option(help="Wear at which a tool is changed.")] = 1.0,
+    tool_idle_wear: Annotated[
+        float, typer.Option(help="Wear at which it is when the station waits for a piece.")
+    ] = 1.0,
+    availability: Annotated[float, typer.Option(help="Of a main station.")] = 0.98,
+    changeovers: Annotated[bool, typer.Option(help="Between families, at the head.")] = False,
+    seeds: Annotated[int, typer.Option(help="Number of seeds, 1..N.")] = 5,
+    hours: Annotated[float, typer.Option(help="Simulated hours after 4 of filling.")] = 48.0,
+) -> None:
+    """Run the assembly line alone under a release rule, an order of models, a tool limit; JSON."""
+    from workshop_brain.twin.experiment import mean_ci
+    from workshop_brain.twin.mixed_line import (
+        ORDERS,
+        LinePolicy,
+        LineSetting,
+        run_line,
+        with_availability,
+    )
+    from workshop_brain.twin.scenario import REFERENCE
+
+    if order not in ORDERS:
+        raise ConfigError(f"--order {order!r} is unknown; known are {', '.join(ORDERS)}")
+    for name, value, low, high in (
+        ("interval", interval, 0.0, 86_400.0),
+        ("tool-wear", tool_wear, 0.02, 1.0),
+        ("tool-idle-wear", tool_idle_wear, 0.02, 1.0),
+        ("availability", availability, 0.5, 0.9999),
+        ("seeds", seeds, 1, 1000),
+        ("hours", hours, 1.0, 240.0),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"--{name} must be from {low:g} to {high:g}, got {value}")
+    plant = _plant(None)
+    setting = LineSetting(
+        plant=plant,
+        scenario=with_availability(plant, REFERENCE, availability),
+        mix=(1.0,) * len(plant.products),
+        is_mixed=not changeovers,
+        hours=hours,
+    )
+    policy = LinePolicy(
+        order=order,
+        loops=_loops(limit or [], interval),
+        tool_wear=tool_wear,
+        tool_idle_wear=tool_idle_wear,
+    )
+    days = [run_line(setting, policy, seed) for seed in range(1, seeds + 1)]
+    figures = ("per_hour", "in_line", "bound_per_hour", "setups", "tools")
+    print_json({f: mean_ci([float(getattr(day, f)) for day in days]) for f in figures})
+
+
+def _loops(limits: list[str], interval_s: float) -> "Loops":
+    import numpy as np
+
+    from workshop_brain.schedule.balance.flow import Loops
+    from workshop_brain.twin.mixed_line import STAGES
+
+    stage = {name: k for k, names in enumerate(STAGES) for name in names}
+    stage["line"] = len(STAGES) - 1
+    found: dict[int, int] = {}
+    for text in limits:
+        name, _, units = text.partition("=")
+        if name not in stage or not units.isdecimal() or not 1 <= int(units[:9]) <= 10_000:
+            raise ConfigError(
+                f"--limit {text!r}: write STATION=UNITS with a station of the main line (st01 to "
+                "st46, leak1, oil1), or line=UNITS, and 1 to 10000 units"
+            )
+        found[stage[name]] = int(units)
+    return Loops(
+        station=np.array(list(found), np.int64),
+        limit=np.array(list(found.values()), np.int64),
+        interval_s=interval_s,
+    )
 
 
 @app.command()

@@ -36,6 +36,7 @@ from workshop_brain.twin.world import (
     MICRO,
     NEVER,
     NOTICES,
+    PIECES,
     REPAIR_PLACE,
     RUNNING,
     SETUP,
@@ -301,15 +302,57 @@ def _kick(w: World, s: int) -> None:
         if r.phase == DONE and _deliver(w, s):
             r.phase = WAIT
             r.piece = -1
+            r.gone += 1
+            if w.gates > 0:
+                _open_gate(w)
         if r.phase == WAIT:
-            if r.wear >= 1.0:
-                r.phase = TOOL
-                seconds = r.tool_s * (0.7 + 0.6 * uniform(w.seed, draws.TOOL, s, r.tools))
-                set_timer(w, s, w.now + _ns(seconds))
+            if r.wear >= w.p_tool_wear:
+                _change_tool(w, s)
             elif _take(w, s):
                 r.retries = 0
                 _start_cycle(w, s)
+        if r.phase == WAIT and r.wear >= w.p_tool_idle_wear and r.kind == FLOW:
+            _change_tool(w, s)
     show(w, s)
+
+
+@kernel
+def _change_tool(w: World, s: int) -> None:
+    r = w.st[s]
+    r.phase = TOOL
+    seconds = r.tool_s * (0.7 + 0.6 * uniform(w.seed, draws.TOOL, s, r.tools))
+    set_timer(w, s, w.now + _ns(seconds))
+
+
+# --- release into the line -----------------------------------------------------------------------
+@kernel
+def _is_held_out(w: World) -> bool:
+    """Whether release control keeps the next piece out of the line now."""
+    for k in range(w.gates):
+        gate = w.gate[k]
+        left = w.pieces_out + w.pieces_scrap
+        if gate.first >= 0:
+            left = 0
+            for s in range(gate.first, gate.last + 1):
+                left += w.st[s].gone
+        if w.entered - left >= gate.limit:
+            return True
+    return False
+
+
+@kernel
+def _open_gate(w: World) -> None:
+    """Something left a station: the head of the line may look again."""
+    for s in range(w.stations):
+        r = w.st[s]
+        if r.kind == JOB and r.output >= 0 and r.phase == WAIT:
+            wake(w, s)
+
+
+@kernel
+def _count_inside(w: World) -> None:
+    w.inside_ns += (PIECES - w.free_n) * (w.now - w.inside_at)
+    w.inside_at = w.now
 
 
 # --- pieces through buffers ----------------------------------------------------------------------
@@ -394,6 +437,7 @@ def _leave(w: World, piece: int, good: bool) -> None:
             w.pallet = 0
             _send_agv(w, _ns(w.p_pallet_s))
     job, number, serial = p.job, p.number, p.serial
+    _count_inside(w)
     w.free[w.free_n] = piece
     w.free_n += 1
     p.serial = 0
@@ -407,6 +451,7 @@ def _leave(w: World, piece: int, good: bool) -> None:
 
 @kernel
 def _new_piece(w: World, job: int, product: int, number: int) -> int:
+    _count_inside(w)
     w.free_n -= 1
     piece = int(w.free[w.free_n])
     w.serial += 1
@@ -444,9 +489,13 @@ def _take(w: World, s: int) -> bool:
         if r.device >= 0:
             _set_part(w, r.device, r.job, 0)
         return True
-    if w.free_n == 0:
+    if w.free_n == 0 or _is_held_out(w):
+        return False
+    if w.pace_ns > 0 and w.now < w.gate_ns + w.entered * w.pace_ns:
+        set_timer(w, s, w.gate_ns + w.entered * w.pace_ns)
         return False
     r.piece = _new_piece(w, r.job, j.product, j.launched)
+    w.entered += 1
     j.launched += 1
     _set_infeed(w, s, j.use - j.launched)
     for k in range(w.announce_n):

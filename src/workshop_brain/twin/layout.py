@@ -152,7 +152,7 @@ def plant_world(
                 device=by_id[center.id, unit.id],
                 speed=unit.speed,
                 operators=unit.operators,
-                **_numbers(ranges, len(draft.stations), scenario),
+                **station_numbers(ranges, len(draft.stations), scenario),
             )
     w = build_world(draft, seed=seed, now_ns=now_ns)
     _set_physics(w, scenario)
@@ -161,7 +161,7 @@ def plant_world(
     return w, draft.names
 
 
-def _numbers(ranges: Reliability, station: int, scenario: Scenario) -> dict[str, float]:
+def station_numbers(ranges: Reliability, station: int, scenario: Scenario) -> dict[str, float]:
     """A station's own numbers, drawn once from the ranges of its kind."""
 
     def pick(k: int, low_high: tuple[float, float]) -> float:
@@ -204,7 +204,7 @@ def _draw_line(
             draft.station(
                 id, kind=world.FLOW, role=role, center=center, input=source, output=sink,
                 reject=reject, device=device[id], cycle_s=cycle_s,
-                **_numbers(scenario.test, len(draft.stations), scenario),
+                **station_numbers(scenario.test, len(draft.stations), scenario),
             )  # fmt: skip
 
     merges = dict(zip(MERGE_STATION, range(len(FEEDERS)), strict=True))
@@ -225,7 +225,7 @@ def _draw_line(
             input=source, second=merge_buffers[merges[k]] if k in merges else -1, output=sink,
             device=device[f"st{k:02d}"], cycle_s=cycle, op_share=share,
             op1_s=cycle * share, op2_s=cycle * (1.0 - share), operators=operators[f"st{k:02d}"],
-            **_numbers(scenario.main, len(draft.stations), scenario),
+            **station_numbers(scenario.main, len(draft.stations), scenario),
         )  # fmt: skip
         source = sink
         if k == zone_ends[3]:
@@ -243,7 +243,7 @@ def _draw_line(
             draft.station(
                 id, kind=world.FLOW, center=center, input=source_f, output=sink_f,
                 device=device[id], cycle_s=pick(400 + 10 * f + k, *scenario.feeder_cycle_s),
-                **_numbers(scenario.sub, len(draft.stations), scenario),
+                **station_numbers(scenario.sub, len(draft.stations), scenario),
             )  # fmt: skip
             source_f = sink_f
     after = draft.buffer(between(500, (4, 8)))

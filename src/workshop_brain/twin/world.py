@@ -26,6 +26,7 @@ JOB_STARTED, JOB_ENDED, UNIT_DOWN, UNIT_UP, UNIT_FREE, CALENDAR = range(6)
 
 # room in the record; a plant that needs more is refused by `layout`
 STATIONS, BUFFERS, RING, LINKS, DEVICES, AGVS = 256, 256, 1 << 15, 512, 512, 64
+GATES = 64
 CENTERS, PRODUCTS, FAMILIES, EDGES = 12, 64, 24, 1 << 14
 JOBS, JOB_REQUESTS, REQUESTS, PIECES = 1 << 16, 1 << 17, 1 << 15, 1 << 14
 CHANGES, CYCLES, NOTICES = 1 << 16, 1 << 15, 1 << 14
@@ -40,7 +41,7 @@ def _record(ints: str, floats: str = "") -> np.dtype[Any]:
 STATION = _record(
     "kind role center input second output reject device phase piece remaining interrupt began "
     "ends n fails tools micros retries hold hold_reason paused job family queue since reason state "
-    "waking exponential lot setups heated left operators length split switch",
+    "waking exponential lot setups heated left operators length split switch gone",
     "cycle_s sigma mtbf_s mttr_s micro_p micro_s tool_life tool_s nok_p latent_p speed rise_c "
     "wear temp_c lot_factor op_share op1_s op2_s",
 )
@@ -61,15 +62,17 @@ PIECE = _record("serial job product number defect nok reworked born")
 CHANGE = _record("t device field", "value")
 CYCLE_ROW = _record("t device serial product began ok lot cause switch operation", "wear")
 NOTICE = _record("t kind station job")
+GATE = _record("first last limit")
 
 _COUNTERS = (
     "now seed stations buffers devices centers agv_n announce_n jobs job_requests requests "
     "heap_n log_n cycle_n notice_n logging serial free_n wake_at wake_n events pallet pieces_out "
-    "pieces_scrap mismatch escaped reworks retests"
+    "pieces_scrap mismatch escaped reworks retests entered gates gate_ns pace_ns inside_ns "
+    "inside_at"
 )
 _PHYSICS = (
     "p_detect_leak p_detect_bench p_false p_unrepairable p_absent p_absent_s p_ambient p_sigma "
-    "p_lot_size p_pallet p_pallet_s p_temp_tau"
+    "p_lot_size p_pallet p_pallet_s p_temp_tau p_tool_wear p_tool_idle_wear"
 )
 WORLD = np.dtype(
     [(name, "i8") for name in _COUNTERS.split()]
@@ -85,6 +88,7 @@ WORLD = np.dtype(
         ("hosted", "i8", (DEVICES,)),
         ("agvs", "i8", (AGVS,)),
         ("announce", "i8", (16,)),
+        ("gate", GATE, (GATES,)),
         ("jb", JOB_ROW, (JOBS,)),
         ("jr", JOB_REQUEST, (JOB_REQUESTS,)),
         ("rq", REQUEST, (REQUESTS,)),
@@ -122,6 +126,16 @@ class World:
         Devices that follow a station, CSR.
     announce
         Buffers that are told of each piece launched on the main line.
+    gate, gates
+        Release control: the next piece enters only while fewer than ``limit`` that entered have not
+        left stations ``first`` to ``last`` (parallel ones; ``first`` -1: the line). ``gone`` of a
+        station counts what left it, ``entered`` what came in.
+    gate_ns, pace_ns
+        The n-th piece (from 0) enters no earlier than ``gate_ns + n * pace_ns``; pace 0: no pace.
+    inside_ns, inside_at
+        Piece-nanoseconds in the network up to ``inside_at``: their mean is the work in process.
+    p_tool_wear, p_tool_idle_wear
+        Wear at which a tool is changed, and at which it is when the station has to wait anyway.
     rs
         Progress by (request, center); ``step_*`` by (product, center[, center before]).
     setup
@@ -165,6 +179,12 @@ class World:
     escaped: int
     reworks: int
     retests: int
+    entered: int
+    gates: int
+    gate_ns: int
+    pace_ns: int
+    inside_ns: int
+    inside_at: int
     p_detect_leak: float
     p_detect_bench: float
     p_false: float
@@ -177,6 +197,8 @@ class World:
     p_pallet: float
     p_pallet_s: float
     p_temp_tau: float
+    p_tool_wear: float
+    p_tool_idle_wear: float
     st: NDArray[np.void]
     bf: NDArray[np.void]
     ring: NDArray[np.int64]
@@ -187,6 +209,7 @@ class World:
     hosted: NDArray[np.int64]
     agvs: NDArray[np.int64]
     announce: NDArray[np.int64]
+    gate: NDArray[np.void]
     jb: NDArray[np.void]
     jr: NDArray[np.void]
     rq: NDArray[np.void]
@@ -216,4 +239,5 @@ def new_world() -> World:
     w.position[:] = -1
     w.free[:] = np.arange(PIECES - 1, -1, -1)
     w.free_n = PIECES
+    w.p_tool_wear = w.p_tool_idle_wear = 1.0
     return w

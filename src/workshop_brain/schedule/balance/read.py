@@ -50,6 +50,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _SPLIT = re.compile(r"[;,、，；\s]+")
 _STATION = re.compile(r"(?:station|工位)\s*(\d+)", re.I)
+_MOST_WHOLE = 10**12
 _NONE = {"", "-", "–", "—", "none", "无", "/"}
 
 
@@ -167,15 +168,15 @@ def _read_alb(text: str, draft: _Draft) -> None:
         elif not line.strip():
             continue
         elif section == "number of tasks":
-            count = _whole(words[0], where, "number of tasks")
+            count = whole_of(words[0], where, "number of tasks")
         elif section == "cycle time":
-            draft.cycle = _number(words[0], where, "cycle time")
+            draft.cycle = number_of(words[0], where, "cycle time")
         elif section in ("number of stations", "stations"):
-            draft.stations = _whole(words[0], where, "number of stations")
+            draft.stations = whole_of(words[0], where, "number of stations")
         elif section == "task times":
             if len(words) != 2:
                 raise OrderError(f"{where}: write task and time, got {line.strip()!r}")
-            draft.add_times(words[0], {"": _number(words[1], where, "time")}, where)
+            draft.add_times(words[0], {"": number_of(words[1], where, "time")}, where)
         elif section == "precedence relations":
             if len(words) != 2:
                 raise OrderError(f"{where}: write before,after, got {line.strip()!r}")
@@ -190,7 +191,7 @@ def _read_alb(text: str, draft: _Draft) -> None:
 def _read_in2(text: str, draft: _Draft) -> None:
     """Number of tasks, their times, then pairs up to -1,-1 (Scholl 1993)."""
     lines = [(k, row.strip()) for k, row in enumerate(text.splitlines(), 1) if row.strip()]
-    count = _whole(lines[0][1], f"{draft.name}: line 1", "number of tasks")
+    count = whole_of(lines[0][1], f"{draft.name}: line 1", "number of tasks")
     if len(lines) < count + 1:
         raise OrderError(
             f"{draft.name}: announces {count} tasks, {len(lines) - 1} lines follow; mend the "
@@ -198,7 +199,7 @@ def _read_in2(text: str, draft: _Draft) -> None:
         )
     for k, (at, row) in enumerate(lines[1 : count + 1], 1):
         where = f"{draft.name}: line {at}"
-        draft.add_times(str(k), {"": _number(row, where, "time")}, where)
+        draft.add_times(str(k), {"": number_of(row, where, "time")}, where)
     for at, row in lines[count + 1 :]:
         pair = [w for w in _SPLIT.split(row) if w]
         if len(pair) != 2:
@@ -296,10 +297,10 @@ def _add_cells(
     if needs := ids("needs"):
         draft.needs[task] = needs
     if stations := ids("forbidden"):
-        draft.forbidden[task] = [_whole(s, where, "forbidden station") for s in stations]
+        draft.forbidden[task] = [whole_of(s, where, "forbidden station") for s in stations]
     for name, into in (("fixed", draft.fixed), ("now", draft.now)):
         if words := ids(name):
-            into[task] = _whole(words[0], where, f"{name} station")
+            into[task] = whole_of(words[0], where, f"{name} station")
     for word in ids("together"):
         groups.setdefault(word, []).append(task)
 
@@ -322,7 +323,7 @@ def _ids(cell: str, columns: Mapping[str, Any], name: str) -> list[str]:
 def _cell(cell: str, where: str, column: str, mark: str) -> Decimal | None:
     if cell.lower() in _NONE or _PERCENT.fullmatch(cell):
         return None
-    return _number(cell.replace(",", ".") if mark != "," else cell, where, column)
+    return number_of(cell.replace(",", ".") if mark != "," else cell, where, column)
 
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*[%％]")
@@ -334,10 +335,10 @@ def _set_models(draft: _Draft, kind: str, cells: Mapping[str, Any], where: str) 
         if text.lower() in _NONE:
             continue
         if kind == "demand":
-            draft.demand[model] = _whole(text, where, "demand")
+            draft.demand[model] = whole_of(text, where, "demand")
             continue
         share = _PERCENT.fullmatch(text)
-        number = _number(share[1] if share else text, where, "limit")
+        number = number_of(share[1] if share else text, where, "limit")
         if number <= 0:
             raise OrderError(f"{where}: limit of model {model!r} must be > 0, got {text}")
         draft.limits[model] = (number / 100 if share else number, bool(share))
@@ -348,6 +349,13 @@ def _set_models(draft: _Draft, kind: str, cells: Mapping[str, Any], where: str) 
 
 def _is_toml(text: str) -> bool:
     return bool(re.match(r"\[|#|[\w.\"']+\s*=", text))
+
+
+def document_of(text: str, name: str) -> dict[str, Any] | None:
+    """The document of a JSON or TOML text; None when it is neither."""
+    if text.startswith("{"):
+        return _json(text, name)
+    return _toml(text, name) if _is_toml(text) else None
 
 
 def _json(text: str, name: str) -> dict[str, Any]:
@@ -385,9 +393,9 @@ def _read_document(document: dict[str, Any], draft: _Draft) -> None:
     top = _fields(document, draft.name)
     draft.name = str(top.get("name", draft.name))
     if "cycle" in top:
-        draft.cycle = _number(top["cycle"], draft.name, "cycle")
+        draft.cycle = number_of(top["cycle"], draft.name, "cycle")
     if "stations" in top:
-        draft.stations = _whole(top["stations"], draft.name, "stations")
+        draft.stations = whole_of(top["stations"], draft.name, "stations")
     tasks = top.get("tasks")
     if not isinstance(tasks, list):
         raise OrderError(f"{draft.name}: has no list 'tasks'; write one entry for each task")
@@ -401,7 +409,7 @@ def _read_document(document: dict[str, Any], draft: _Draft) -> None:
         times = row.get("times", {"": row["time"]} if "time" in row else {})
         if not isinstance(times, dict):
             raise OrderError(f"{where}: times must be a table of model = time, got {times!r}")
-        draft.add_times(task, {m: _number(t, where, "time") for m, t in times.items()}, where)
+        draft.add_times(task, {m: number_of(t, where, "time") for m, t in times.items()}, where)
         cells = {f: _joined(row[f]) for f in row if f not in ("id", "time", "times")}
         _add_cells(draft, groups, task, cells, where)
     _add_groups(draft, groups)
@@ -418,7 +426,7 @@ def _read_rest(top: Mapping[str, Any], draft: _Draft) -> None:
     if not isinstance(equipped, dict):
         raise OrderError(f"{where}: equipment must be a table of station = [names]")
     for station, names in equipped.items():
-        number = _whole(str(station), where, "station of equipment")
+        number = whole_of(str(station), where, "station of equipment")
         draft.equipment[number] = _ids(_joined(names), {"needs": 0}, "needs")
     models = top.get("models", {})
     if not isinstance(models, dict):
@@ -456,7 +464,8 @@ def _word(text: str) -> str | None:
 _BY_WORD = {word: name for name, words in WORDS.items() for word in words}
 
 
-def _number(value: Any, where: str, what: str) -> Decimal:
+def number_of(value: Any, where: str, what: str) -> Decimal:
+    """A finite number from a cell or a document; OrderError names the place otherwise."""
     try:
         number = Decimal(str(value).strip())
     except InvalidOperation:
@@ -466,8 +475,11 @@ def _number(value: Any, where: str, what: str) -> Decimal:
     return number
 
 
-def _whole(value: Any, where: str, what: str) -> int:
-    number = _number(value, where, what)
+def whole_of(value: Any, where: str, what: str) -> int:
+    """A whole number from a cell or a document; OrderError names the place otherwise."""
+    number = number_of(value, where, what)
+    if not -_MOST_WHOLE <= number <= _MOST_WHOLE:
+        raise OrderError(f"{where}: {what} must be at most {_MOST_WHOLE}, got {value!r}")
     if number != int(number):
         raise OrderError(f"{where}: {what} must be a whole number, got {value!r}")
     return int(number)
@@ -479,10 +491,30 @@ def old_stations(text: str, name: str, tasks: Iterable[str]) -> dict[str, int]:
     A CSV has the task in the first column and its station in the last.
     """
     start = text.lstrip("\ufeff \t\r\n")
+    if not start:
+        raise OrderError(f"{name}: is empty; write each task and its station")
+    known = set(tasks)
+    if start.startswith("["):
+        raise OrderError(
+            f"{name}: is a list; write what 'balance solve --json' printed, or task = station"
+        )
     if start.startswith("{"):
         document = _json(start, name)
-        pairs = list(document.get("assignment", document).items())
+        assignment = document.get("assignment", document)
+        if not isinstance(assignment, dict):
+            raise OrderError(f"{name}: assignment must map each task to its station")
+        pairs = list(assignment.items())
     else:
         rows = [r for r in csv.reader(io.StringIO(start)) if len(r) > 1]
-        pairs = [(r[0].strip(), r[-1].strip()) for r in rows if r[0].strip() in set(tasks)]
-    return {str(t): _whole(s, f"{name}: task {t!r}", "station") for t, s in pairs}
+        pairs = [(r[0].strip(), r[-1].strip()) for r in rows]
+        # the first row may be a header; every other name has to be a task
+        pairs = [p for k, p in enumerate(pairs) if p[0] and (k > 0 or p[0] in known)]
+        if not pairs:
+            raise OrderError(f"{name}: has no row of task and station, separated by commas")
+    out: dict[str, int] = {}
+    for task, station in pairs:
+        where = f"{name}: task {task!r}"
+        if str(task) in out:
+            raise OrderError(f"{where}: stands there twice; leave one")
+        out[str(task)] = whole_of(station, where, "station")
+    return out

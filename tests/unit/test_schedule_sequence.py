@@ -6,7 +6,7 @@ from bench.schedule import document
 
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import document_problem
-from workshop_brain.schedule.objective import setups_of
+from workshop_brain.schedule.objective import Weights, setups_of
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import construct
 from workshop_brain.schedule.sequence import by_machine
@@ -45,7 +45,7 @@ def test_changeovers_follow_the_sequence_on_each_machine() -> None:
     assert found.sum() > 0
 
 
-@pytest.mark.parametrize(("deadline_ms", "rules"), [(0.02, 1), (0.2, 4), (10.0, 6), (None, 6)])
+@pytest.mark.parametrize(("deadline_ms", "rules"), [(0.02, 1), (0.2, 4), (10.0, 9), (None, 9)])
 def test_a_repair_within_a_deadline_tries_what_fits_and_is_checked(
     deadline_ms: float | None, rules: int
 ) -> None:
@@ -63,3 +63,30 @@ def test_a_repair_within_a_deadline_tries_what_fits_and_is_checked(
     assert len([name for name in tried if name not in {"right_shift", "reroute"}]) == rules
     assert first.plan.fingerprint() == second.plan.fingerprint()
     assert not verify(first.problem, first.plan)
+
+
+def test_a_steady_repair_changes_only_machines_that_it_must() -> None:
+    problem = document_problem(document(200, 6, 2))
+    plan = construct(problem)
+    span = int(plan.end.max())
+    t, until = span // 4, span // 2
+    event = Event(
+        time_ns=t * 10**9,
+        kind=EventKind.BREAKDOWN,
+        path=problem.machine_ids[1],
+        payload={"until_ns": until * 10**9},
+    )
+    weights = Weights(near_s=span // 3)
+    done = react(problem, plan, event, frozen_s=span // 20, weights=weights)
+    soon = (plan.start >= t) & (plan.start < t + weights.near_s)
+    may_go = (plan.machine == 1) & (plan.start < until)
+    frozen = (plan.start >= t) & (plan.start < t + span // 20) & ~may_go
+    steady = [p for c, p in zip(done.candidates, done.plans, strict=True) if "steady" in c.name]
+    others = [p for c, p in zip(done.candidates, done.plans, strict=True) if "redis" in c.name]
+    assert steady and others and frozen.any()
+    for found in steady:
+        assert not (soon & ~may_go & (found.machine != plan.machine)).any()
+        assert not verify(done.problem, found)
+    assert any((soon & ~may_go & (found.machine != plan.machine)).any() for found in others)
+    for found in done.plans:
+        assert not (frozen & (found.machine != plan.machine)).any()

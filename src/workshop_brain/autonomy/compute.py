@@ -19,7 +19,7 @@ from workshop_brain.model.decision import Candidate, Message
 from workshop_brain.model.order import JobOrder
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, objective
 from workshop_brain.schedule.plan import Plan, job_orders
-from workshop_brain.schedule.react import CALM, react
+from workshop_brain.schedule.react import KEEPING, react
 from workshop_brain.schedule.rules import construct
 from workshop_brain.schedule.search import improve
 from workshop_brain.schedule.structure import OpStatus, Problem
@@ -322,7 +322,7 @@ def _price_of_calm(solution: Solution, chosen: int) -> list[Message]:
 
 def _is_calm(candidate: Candidate) -> bool:
     """Whether a candidate keeps the sequences, polished or not; a search starts from such a one."""
-    return candidate.name.removesuffix("+search") in CALM | {"search", "as_it_was"}
+    return candidate.name.removesuffix("+search") in KEEPING | {"search", "as_it_was"}
 
 
 def _effects(before: Kpis, after: Candidate) -> list[Message]:

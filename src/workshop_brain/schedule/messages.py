@@ -145,6 +145,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "schedule.candidate.right_shift": ("same sequences, later times", "保持顺序，顺延"),
     "schedule.candidate.reroute": ("only affected work moves", "仅移动受影响的工序"),
     "schedule.candidate.redispatch": ("all anew by the rule", "按规则全部重排"),
+    "schedule.candidate.steady": (
+        "all anew by the rule, but what starts soon keeps its machine",
+        "按规则全部重排，但近期工序不换机",
+    ),
     "schedule.candidate.family_first": ("same family first", "同族优先"),
     "schedule.candidate.due_first": ("earliest due date first", "交期优先"),
     "schedule.candidate.search": ("improved by search", "搜索改进"),

@@ -35,6 +35,9 @@ class Weights:
     calm
         Share of the objective by which a new plan from scratch must beat the best one that keeps
         the sequences (right-shift, re-route) before it is preferred.
+    steady
+        Share by which a plan from scratch that changes machines in the near window must beat the
+        best one that does not.
     worth
         Share of the objective that changed sequences must gain in a repair; below it the plan
         is only timed anew.
@@ -49,11 +52,14 @@ class Weights:
     near_s: int = 8 * 3600
     far: float = 0.05
     calm: float = 0.05
+    steady: float = 0.05
     worth: float = 0.0002
 
 
 PLANT_WEIGHTS = Weights()
-DOCUMENT_WEIGHTS = Weights(setup=0.0, flow=0.0, move=0.0, shift=0.0, far=0.0, calm=0.0, worth=0.0)
+DOCUMENT_WEIGHTS = Weights(
+    setup=0.0, flow=0.0, move=0.0, shift=0.0, far=0.0, calm=0.0, steady=0.0, worth=0.0
+)
 """For benchmark documents, whose objective is weighted tardiness alone."""
 
 

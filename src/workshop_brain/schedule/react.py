@@ -2,10 +2,11 @@
 
 Operations that have started stay; those of the frozen zone stay unless the event itself delays
 them. Candidates: right-shift (same sequences, timed anew; new operations where they finish first),
-re-route (only what the event hurts goes elsewhere) and re-dispatch by rules; the preferred one is
-polished by a short local search, with new operations always one that keeps the sequences.
-The best by the weighted objective, stability included, is taken once the independent checker
-agrees; a re-dispatch, which moves nearly everything, only when it is better by ``Weights.calm``.
+re-route (only what the event hurts goes elsewhere) and re-dispatch by rules, steady (what starts
+soon keeps its machine) or not; the preferred one is polished by a short local search, with new
+operations always one that keeps the sequences. The best by the weighted objective, stability
+included, is taken once the independent checker agrees; a re-dispatch that moves nearly everything
+only when it is better by ``Weights.calm``.
 """
 
 import time
@@ -52,6 +53,10 @@ class Reaction:
     ----------
     problem
         The problem after the event: use it for verify, diff, improve and the next event.
+    steady
+        Improve on this: the same problem with the machines of the near window held, so that what
+        starts soon changes machine only where the event forces it; not held when the chosen plan
+        changes them already.
     plan
         The chosen plan, checked.
     previous
@@ -63,6 +68,7 @@ class Reaction:
     """
 
     problem: Problem
+    steady: Problem
     plan: Plan
     previous: Plan
     candidates: tuple[Candidate, ...]
@@ -94,7 +100,8 @@ def react(
         that ``problem`` does not hold yet; ``cancelled`` (request ids), ``due_ns`` and
         ``priority`` (by request id) for changed orders; None: just bring the plan up to date.
     frozen_s
-        Operations that start within this many seconds of the event keep machine and start.
+        Operations that start within this many seconds of the event keep machine and start; what
+        the event delays keeps its machine, unless that is down.
     iterations
         Moves of the deterministic polish of the best candidate; 0 = none.
     deadline_ms
@@ -112,7 +119,9 @@ def react(
     begin = time.perf_counter()
     problem, plan, hurt = apply_event(problem, plan, event, frozen_s)
     rules = _affordable(problem, deadline_ms)
-    plans = _candidates(problem, plan, hurt, rules)
+    held = steady(problem, plan, weights.near_s)
+    free = steady(problem, plan, frozen_s) if frozen_s else problem
+    plans = _candidates(problem, held, free, plan, hurt, rules)
     if len(rules) < len(_RULES):
         iterations = 0
     prices = cost_columns(problem, plan, weights)
@@ -120,22 +129,23 @@ def react(
         ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
         key=lambda row: row[0].objective,
     )
-    scored = _calm_first(scored, weights.calm)
+    scored = _calm_first(scored, weights)
     if iterations > 0 and scored:
         is_new = bool(((problem.op_status == OpStatus.FREE) & (plan.machine < 0)).any())
-        start = next((row for row in scored if is_new and _is_calm(row)), scored[0])
+        start = next((row for row in scored if is_new and _plain(row) in KEEPING), scored[0])
         most = iterations * (NEW_MOVES if is_new else 1)
-        better = polish(problem, start[2], plan, weights, most, seed)
+        better = polish(_ground(problem, held, start[1]), start[2], plan, weights, most, seed)
         kpis = objective(problem, better, plan, weights, prices)
         if kpis.objective < (1.0 - weights.worth) * start[0].objective:
             rows = [*scored, (kpis, f"{start[1]}+search", better)]
-            scored = _calm_first(sorted(rows, key=lambda row: row[0].objective), weights.calm)
+            scored = _calm_first(sorted(rows, key=lambda row: row[0].objective), weights)
     broken = ""
-    for chosen, (kpis, _, candidate) in enumerate(scored):
+    for chosen, (kpis, taken, candidate) in enumerate(scored):
         violations = verify(problem, candidate)
         if not violations:
             return Reaction(
                 problem=problem,
+                steady=_ground(problem, held, taken),
                 plan=candidate,
                 previous=plan,
                 candidates=tuple(
@@ -152,20 +162,34 @@ def react(
 
 
 _Row = tuple[Kpis, str, Plan]
-CALM = frozenset({"right_shift", "reroute"})
+KEEPING = frozenset({"right_shift", "reroute"})
 """Candidates that keep the sequences but for what the event hurts."""
+CALM = KEEPING | {f"steady_{k}" for k in range(1, 5)}
+"""Candidates that change no machine in the near window but for what the event hurts."""
 
 
-def _calm_first(rows: list[_Row], margin: float) -> list[_Row]:
-    """Rows by objective, but those that keep the sequences first unless clearly beaten."""
-    calm = [row for row in rows if _is_calm(row)]
-    if not calm or rows[0][0].objective < (1.0 - margin) * calm[0][0].objective:
+def _ground(problem: Problem, held: Problem, name: str) -> Problem:
+    """Where a candidate is improved: a calm one stays calm."""
+    return held if name.removesuffix("+search") in CALM else problem
+
+
+def _calm_first(rows: list[_Row], weights: Weights) -> list[_Row]:
+    """Rows by objective, but calm ones first unless clearly beaten, and among them those that
+    keep the sequences."""
+    rows = _prefer(rows, CALM, weights.steady)
+    return _prefer(rows, KEEPING, weights.calm)
+
+
+def _prefer(rows: list[_Row], names: frozenset[str], margin: float) -> list[_Row]:
+    """Rows of these names first, unless the first row is better than all of them by the margin."""
+    known = [row for row in rows if _plain(row) in names]
+    if not known or rows[0][0].objective < (1.0 - margin) * known[0][0].objective:
         return rows
-    return [*calm, *(row for row in rows if not _is_calm(row))]
+    return [*known, *(row for row in rows if _plain(row) not in names)]
 
 
-def _is_calm(row: _Row) -> bool:
-    return row[1].removesuffix("+search") in CALM
+def _plain(row: _Row) -> str:
+    return row[1].removesuffix("+search")
 
 
 def apply_event(
@@ -418,11 +442,18 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
 
 
 _RULES: tuple[tuple[str, Rule, RuleParams], ...] = (
-    *((f"redispatch_{k + 1}", Rule.ATCS, QUICK[k]) for k in (3, 2, 1, 0)),
+    ("steady_4", Rule.ATCS, QUICK[3]),
+    ("redispatch_4", Rule.ATCS, QUICK[3]),
+    ("steady_3", Rule.ATCS, QUICK[2]),
+    ("redispatch_3", Rule.ATCS, QUICK[2]),
+    ("steady_2", Rule.ATCS, QUICK[1]),
+    ("redispatch_2", Rule.ATCS, QUICK[1]),
+    ("redispatch_1", Rule.ATCS, QUICK[0]),
     ("family_first", Rule.FOREMAN, PLAIN),
     ("due_first", Rule.EDD, PLAIN),
 )
-"""The rules of a re-dispatch, those that win most often first."""
+"""The rules of a re-dispatch, those that win most often first; a steady one changes no machine in
+the near window that it need not."""
 PLACED_PER_MS = 2_000
 """Operations that a rule places in a millisecond of the deadline, all other work included."""
 
@@ -436,15 +467,45 @@ def _affordable(
     return _RULES[: max(1, int(deadline_ms * PLACED_PER_MS / max(1, problem.n_ops)))]
 
 
+def steady(problem: Problem, plan: Plan, near_s: int) -> Problem:
+    """The problem in which what was to start within ``near_s`` keeps its machine.
+
+    Free to go is what was to start on a machine while it is down: it has to be somewhere else.
+    """
+    near = (problem.op_status == OpStatus.FREE) & (plan.machine >= 0)
+    near &= plan.start < problem.now + near_s
+    for m, low, high in problem.downs:
+        if low <= problem.now < high:
+            near &= (plan.machine != m) | (plan.start >= high)
+    row = np.repeat(np.arange(problem.n_ops), np.diff(problem.alt_ptr))
+    kept = ~near[row] | (problem.alt_machine == plan.machine[row])
+    counts = np.bincount(row[kept], minlength=problem.n_ops)
+    ptr = np.zeros(problem.n_ops + 1, np.int64)
+    np.cumsum(counts, out=ptr[1:])
+    return problem.with_(
+        alt_ptr=ptr,
+        alt_machine=np.ascontiguousarray(problem.alt_machine[kept]),
+        alt_duration=np.ascontiguousarray(problem.alt_duration[kept]),
+    )
+
+
 def _candidates(
     problem: Problem,
+    held: Problem,
+    free: Problem,
     plan: Plan,
     hurt: NDArray[np.bool_],
     rules: tuple[tuple[str, Rule, RuleParams], ...],
 ) -> Iterator[tuple[str, Plan]]:
     """Right-shift, re-route and re-dispatch; the rules run beside the other two."""
-    dispatcher = Dispatcher(problem)
-    ahead = [_BESIDE.submit(dispatcher.plan, rule, params) for _, rule, params in rules]
+    dispatchers = {
+        is_steady: Dispatcher(held if is_steady else free)
+        for is_steady in {name.startswith("steady") for name, _, _ in rules}
+    }
+    ahead = [
+        _BESIDE.submit(dispatchers[name.startswith("steady")].plan, rule, params)
+        for name, rule, params in rules
+    ]
     new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
     base = place(problem, plan, np.flatnonzero(new))
     shifted = _attempt(lambda: right_shift(problem, base))

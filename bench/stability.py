@@ -103,7 +103,8 @@ def _better(
     plan = done.plan
     if seconds:
         plan = improve(
-            done.steady if is_stable else done.problem, plan, seconds=seconds, seed=seed, workers=2, stable=is_stable,
+            done.steady if is_stable else done.problem, plan, seconds=seconds,
+            seed=seed, workers=2, stable=is_stable,
             previous=done.previous if is_stable else None, weights=weights,
         ).plan  # fmt: skip
     if verify(done.problem, plan):

@@ -7,7 +7,8 @@ BrainError                  anything a user can be told about
 │   └── RefusedError        a collector on another host may not deliver what it wants to
 ├── StoreError              history or records cannot be read or written
 │   ├── StoreLockedError    a second instance on the same data directory
-│   └── DamageError         a checksum does not match
+│   ├── DamageError         a checksum does not match
+│   └── DiskError           the disk or the rights to it do not let us read
 ├── OrderError              an order file or request cannot be accepted
 ├── PushError               pushed samples cannot be accepted
 ├── InfeasibleError         no plan satisfies the constraints
@@ -49,6 +50,10 @@ class StoreLockedError(StoreError):
 
 class DamageError(StoreError):
     """A checksum does not match the stored bytes."""
+
+
+class DiskError(StoreError):
+    """The disk, or the rights to it, do not let stored bytes be read."""
 
 
 class OrderError(BrainError):

@@ -172,3 +172,33 @@ def test_the_commands_say_what_they_did_and_what_is_wrong(tmp_path: Path) -> Non
     assert "lies inside" in str(inside.exception)
     unknown = run(app, ["restore", str(target), "--backup", "x", "--data", str(tmp_path / "n")])
     assert f"there are {made['backup']}" in str(unknown.exception)
+
+
+def test_damage_that_was_there_before_is_named_and_a_whole_copy_stands_for_it(
+    tmp_path: Path,
+) -> None:
+    data, fresh, target = tmp_path / "data", tmp_path / "fresh", tmp_path / "backup"
+    fill(data)
+    back_up(data, target, now_ns=START_NS)
+    segment = max((data / "historian").rglob("*.parquet"), key=lambda path: path.stat().st_size)
+    bytes_ = bytearray(segment.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 1
+    segment.write_bytes(bytes_)
+    again = CliRunner().invoke(app, ["backup", str(target), "--data", str(data)])
+    assert isinstance(again.exception, DamageError)
+    assert segment.name in again.stdout
+    assert "the one before" in again.stdout
+    restore(target, fresh)
+    assert batches(fresh) == 8
+    first = CliRunner().invoke(app, ["backup", str(tmp_path / "other"), "--data", str(data)])
+    assert isinstance(first.exception, DamageError)
+    assert "no backup holds it whole" in first.stdout
+
+
+@pytest.mark.parametrize("place", [".", "inside"])
+def test_nothing_is_restored_into_the_backup(tmp_path: Path, place: str) -> None:
+    data, target = tmp_path / "data", tmp_path / "backup"
+    fill(data)
+    back_up(data, target, now_ns=START_NS)
+    with pytest.raises(StoreError, match="give a new directory beside it"):
+        restore(target, target / place)

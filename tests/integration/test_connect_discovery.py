@@ -235,7 +235,9 @@ async def test_the_second_look_tells_what_is_new_and_keeps_the_file(tmp_path: Pa
             asyncio.to_thread(brain, *look, cwd=tmp_path),
             asyncio.to_thread(brain, *look[:-1], cwd=tmp_path / "b"),
         )
-        assert first.returncode == unasked.returncode == 0, first.stderr
+        assert first.returncode == 0, first.stderr
+        assert unasked.returncode == 1
+        assert "give --yes" in unasked.stderr
         assert not (tmp_path / "b/plant.toml").exists()
         assert "Written: plant.toml" in first.stderr
         written = file.read_text()

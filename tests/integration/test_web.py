@@ -351,6 +351,7 @@ READS = [
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
     "/events/recent", "/curves", "/curves/list", "/curves/features", f"/curves/{CURVE}",
     "/curves/overlay?channel=torque", "/series/last", f"/series/windows?paths={LINE}/z1/*/torque",
+    f"/series/restated?paths={LINE}/z1/*/torque",
     f"/series/asof?paths={LINE}/z1/*/torque&stations={LINE}/z1/st01",
     "/parts/SN1", "/work-list", "/prom/api/v1/query?query=torque", "/prom/api/v1/labels",
     "/prom/api/v1/query_range?query=torque&start=1&end=2&step=1", "/prom/api/v1/rules",

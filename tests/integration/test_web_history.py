@@ -105,6 +105,42 @@ def table_of(answer: httpx.Response, form: str) -> pa.Table:
     return pacsv.read_csv(io.BytesIO(answer.content))
 
 
+def test_minutes_that_late_rows_changed_are_marked_at_every_door(tmp_path: Path) -> None:
+    minute = 60 * S
+    begin = NOW // minute * minute - 10 * minute
+    times = begin + np.arange(600) * S
+    with Historian(tmp_path / "historian") as historian:
+        historian.declare(SIGNALS)
+        for seq, part in ((1, times[::2]), (2, times[1::2])):
+            historian.append(rows(0, part, np.ones(300)), source="s", session=1, seq=seq)
+            historian.seal()
+        historian.compact()
+        late = rows(0, [begin + 2 * minute + 7], [9.0])
+        historian.append(late, source="s", session=1, seq=3)
+        historian.seal()
+        with served(tmp_path, historian, SIGNALS) as client:
+            span = {"paths": TORQUE, "from": str(begin), "to": str(begin + 10 * minute)}
+            from_ms = (begin + 2 * minute) / 1e6
+            for points in ({}, {"points": "10"}):
+                told = client.get("series", params=span | points).json()["series"][0]
+                marks = [(m["from_ms"], m["to_ms"], m["rows"]) for m in told["restated"]]
+                assert marks == [(from_ms, from_ms + 60_000, 1)]
+                assert "restated_ns" not in told
+            columns = client.get("series/restated", params=span).json()["columns"]
+            assert columns["path"] == [TORQUE]
+            for path, more in (("series", {"points": "10"}), ("series/windows", {})):
+                answer = client.get(path, params=span | more | {"format": "arrow"})
+                table = table_of(answer, "arrow")
+                at = pa.compute.filter(
+                    table["time_ns"], pa.compute.is_valid(table["restated_ns"])
+                ).to_numpy()
+                assert set((at - begin) // minute) == {2}
+            wide = client.get("series/windows", params=span | {"width_s": 300, "by": "line"}).json()
+            assert sum(v is not None for v in wide["columns"]["restated_ns"]) == 1
+            other = client.get("series/windows", params=span | {"from": str(begin + 3 * minute)})
+            assert set(other.json()["columns"]["restated_ns"]) == {None}
+
+
 @pytest.mark.parametrize("form", ["arrow", "parquet", "csv"])
 @pytest.mark.parametrize(
     ("path", "query"),
@@ -297,7 +333,7 @@ def test_a_fault_in_the_middle_never_looks_like_an_end(
 def test_every_parameter_of_these_doors_is_described(client: httpx.Client) -> None:
     found = client.get("openapi.json").json()["paths"]
     doors = [p for p in found if p.startswith(("/api/v1/series", "/api/v1/sql", "/api/v1/curves"))]
-    assert len(doors) == 10
+    assert len(doors) == 11
     for door in doors:
         for operation in found[door].values():
             assert "text/csv" in operation["responses"]["200"]["content"], door

@@ -180,3 +180,32 @@ def test_any_text_is_an_instant_or_says_why(text: str) -> None:
 def test_forms_that_people_write(text: str, second: float) -> None:
     start = stamps.text_ns("2026-03-01T00:00:00Z")
     assert stamps.text_ns(text, UTC) - start == round(second * 10**9)
+
+
+def test_a_time_that_nothing_can_hold_costs_its_row_alone() -> None:
+    times = pa.array([1_790_000_000, 253_402_300_799, -(1 << 40)], pa.timestamp("s"))
+    table = pa.table({"path": ["a"] * 3, "time_ns": times, "value": [1.0, 2.0, 3.0]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    body = decode_arrow(sink.getvalue().to_pybytes())
+    assert body.rows.value.tolist() == [1.0]
+    assert body.rows.time_ns.tolist() == [1_790_000_000 * 10**9]
+    assert body.faults.count == 2
+    huge = b'[{"path":"a","time_ns":1790000000000000000,"value":1},'
+    huge += b'{"path":"a","time_ns":1e400,"value":2},{"path":"a","time_ns":1790000000000000000,'
+    huge += b'"value":1e400}]'
+    body = decode_json(huge)
+    assert 1.0 in body.rows.value.tolist()
+    assert 2.0 not in body.rows.value.tolist()
+    assert body.faults.count >= 1
+
+
+@pytest.mark.parametrize(("offset", "known"), [("+14:00", 1), ("-14:00", 1), ("+14:01", 0),
+                                               ("+19:00", 0), ("+05:60", 0)])  # fmt: skip
+def test_an_offset_that_no_place_has_costs_its_row_alone(offset: str, known: int) -> None:
+    rows = [{"path": "a", "time": f"2026-03-01T08:00:00{offset}", "value": 1.0},
+            {"path": "a", "time": "2026-03-01T08:00:00Z", "value": 2.0}]  # fmt: skip
+    body = decode_json(orjson.dumps(rows))
+    assert len(body.rows) == 1 + known
+    assert body.faults.count == 1 - known

@@ -4,6 +4,8 @@ import io
 import json
 import re
 import shlex
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from workshop_brain.cli import app
+from workshop_brain.cli.show import parse_time
+from workshop_brain.cli.up import check_records
 from workshop_brain.errors import BrainError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
@@ -160,3 +164,31 @@ def test_every_command_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Mon
         assert re.search(r"^[1-9]\d* (rows|curves|channels)", result.stderr, re.M), command
     assert pq.read_table("torque.parquet").num_rows == N
     assert pq.read_table("features.parquet").num_rows == 2
+
+
+def test_an_answer_of_a_few_huge_rows_is_refused_before_it_fills_the_memory(data: Path) -> None:
+    statement = "SELECT repeat('x', 1_000_000) AS x FROM range(1_000)"
+    with (
+        Historian(data / "historian") as history,
+        pytest.raises(BrainError, match=r"the answer is larger than \d+ MB after \d+ rows"),
+    ):
+        history.sql(statement, from_ns=NOW - N * S, to_ns=NOW)
+
+
+def test_damaged_records_stop_the_start_by_name(tmp_path: Path) -> None:
+    records = tmp_path / "records.sqlite"
+    check_records(tmp_path)
+    with closing(sqlite3.connect(records)) as made:
+        made.execute("CREATE TABLE t (a)")
+        made.executemany("INSERT INTO t VALUES (?)", [(f"row {k}" * 20,) for k in range(500)])
+        made.commit()
+    check_records(tmp_path)
+    whole = records.read_bytes()
+    records.write_bytes(whole[:4096] + b"\x00" * 4096 + whole[8192:])
+    with pytest.raises(BrainError, match=r"(?s)records\.sqlite: .*damaged.*brain restore"):
+        check_records(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["-2min", "-2m", "-120s"])
+def test_minutes_back_have_two_names(text: str) -> None:
+    assert parse_time(text, now_ns=NOW, name="--from") == NOW - 120 * S

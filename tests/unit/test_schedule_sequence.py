@@ -83,7 +83,8 @@ def test_a_steady_repair_changes_only_machines_that_it_must() -> None:
     frozen = (plan.start >= t) & (plan.start < t + span // 20) & ~may_go
     steady = [p for c, p in zip(done.candidates, done.plans, strict=True) if "steady" in c.name]
     others = [p for c, p in zip(done.candidates, done.plans, strict=True) if "redis" in c.name]
-    assert steady and others
+    assert steady
+    assert others
     assert frozen.any()
     for found in steady:
         assert not (soon & ~may_go & (found.machine != plan.machine)).any()

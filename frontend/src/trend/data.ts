@@ -4,9 +4,30 @@ import type { Series } from "../api/types";
 export interface Trace {
   path: string; unit: string; step: boolean; banded: boolean;
   time: number[]; low: (number | null)[]; middle: (number | null)[]; high: (number | null)[];
+  restated: Late[];
 }
 
+/** A span in seconds that rows which came late changed, and when that was. */
+export interface Late { from: number; to: number; at: number; rows: number }
+
 const STEPPED = new Set(["state", "flag", "text", "2", "3", "4"]);
+
+/** What the server says was restated, in seconds. */
+export function late(series: Series): Late[] {
+  return (series.restated ?? []).map((one) => ({ from: one.from_ms / 1000, to: one.to_ms / 1000, at: one.at_ms / 1000, rows: one.rows }));
+}
+
+/** Restated spans of several traces that touch a range, as one list: spans of the same minutes become one. */
+export function restatedIn(all: readonly { restated: Late[] }[], from: number, to: number): Late[] {
+  const spans = all.flatMap((one) => one.restated).filter((one) => one.from < to && one.to > from).sort((a, b) => a.from - b.from);
+  const merged: Late[] = [];
+  for (const span of spans) {
+    const last = merged[merged.length - 1];
+    if (last && span.from < last.to) Object.assign(last, { to: Math.max(last.to, span.to), at: Math.max(last.at, span.at), rows: last.rows + span.rows });
+    else merged.push({ ...span });
+  }
+  return merged;
+}
 
 /** A series of the server as a trace: buckets keep their min/max band, raw samples are a band of none. */
 export function trace(series: Series): Trace {
@@ -15,7 +36,7 @@ export function trace(series: Series): Trace {
   return {
     path: series.path, unit: series.unit, step: STEPPED.has(String(series.kind)),
     banded: series.min !== undefined, time, middle,
-    low: (series.min ?? middle).slice(), high: (series.max ?? middle).slice(),
+    low: (series.min ?? middle).slice(), high: (series.max ?? middle).slice(), restated: late(series),
   };
 }
 

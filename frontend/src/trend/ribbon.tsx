@@ -5,10 +5,11 @@ import { t } from "../i18n";
 import { condition, reasonText, REASONS, stateText } from "../state/condition";
 import { shortPath, tail } from "../state/plant";
 import { Empty, Scroll } from "../ui/parts";
+import { late, type Late } from "./data";
 
 /** A stretch of one value, seconds. */
 export interface Stretch { from: number; to: number; text: string; tone: string }
-export interface Ribbon { path: string; stretches: Stretch[] }
+export interface Ribbon { path: string; stretches: Stretch[]; restated: Late[] }
 
 const CHANGES = 60;
 const TONES = 4;
@@ -45,7 +46,7 @@ export function ribbon(series: Series): Ribbon {
     if (last?.text !== text) stretches.push({ from: ms / 1000, to: Infinity, text, tone: tone(series.path, value, text) });
     else last.to = Infinity;
   });
-  return { path: series.path, stretches };
+  return { path: series.path, stretches, restated: late(series) };
 }
 
 /** What a strip of a span shows: clipped, and very short stretches joined to the one before. */

@@ -16,7 +16,7 @@ import { decisionClass, triggerText } from "../schedule/words";
 import { Empty, Panel, Problem, Scroll, useSize } from "../ui/parts";
 import { find } from "../ui/search";
 import { isRibbon, ribbon, type Ribbon, Ribbons } from "./ribbon";
-import { align, append, forget, statistics, trace, type Trace } from "./data";
+import { align, append, forget, type Late, restatedIn, statistics, trace, type Trace } from "./data";
 
 const MOST = 8;
 const SPANS: [string, number][] = [["5m", 300], ["15m", 900], ["1h", 3600], ["8h", 28_800], ["1d", 86_400], ["7d", 604_800], ["30d", 2_592_000]];
@@ -30,10 +30,26 @@ interface Range { from: number; to: number }
 
 const colour = (i: number): string => getComputedStyle(document.documentElement).getPropertyValue(`--trace-${i % MOST}`).trim();
 
-/** Vertical marks of decisions and events, drawn into the chart. */
-function overlay(marks: { current: Mark[] }): uPlot.Plugin {
+/** Vertical marks of decisions and events, and bands where late rows restated the trend, drawn into the chart. */
+function overlay(marks: { current: Mark[] }, late: { current: Late[] }): uPlot.Plugin {
   return {
     hooks: {
+      drawClear: (plot) => {
+        const pen = plot.ctx;
+        pen.save();
+        pen.fillStyle = ink.peek().held;
+        for (const span of late.current) {
+          const left = Math.max(plot.valToPos(span.from, "x", true), plot.bbox.left);
+          const right = Math.min(plot.valToPos(span.to, "x", true), plot.bbox.left + plot.bbox.width);
+          if (right < left) continue;
+          const width = Math.max(right - left, 2 * devicePixelRatio);
+          pen.globalAlpha = 0.12;
+          pen.fillRect(left, plot.bbox.top, width, plot.bbox.height);
+          pen.globalAlpha = 1;
+          pen.fillRect(left, plot.bbox.top + plot.bbox.height - 4 * devicePixelRatio, width, 4 * devicePixelRatio);
+        }
+        pen.restore();
+      },
       draw: (plot) => {
         const pen = plot.ctx;
         pen.save();
@@ -56,7 +72,7 @@ function overlay(marks: { current: Mark[] }): uPlot.Plugin {
   };
 }
 
-function options(traces: readonly Trace[], width: number, height: number, marks: { current: Mark[] }, onZoom: (range: Range) => void): uPlot.Options {
+function options(traces: readonly Trace[], width: number, height: number, marks: { current: Mark[] }, late: { current: Late[] }, onZoom: (range: Range) => void): uPlot.Options {
   const palette = ink.peek();
   const units = [...new Set(traces.map((one) => one.unit || "-"))];
   const series: uPlot.Series[] = [{}];
@@ -72,7 +88,7 @@ function options(traces: readonly Trace[], width: number, height: number, marks:
   const axis = { stroke: palette.muted, grid: { stroke: palette.line, width: 0.6 }, ticks: { stroke: palette.line, width: 0.6 }, font: `11px ${palette.font}` };
   const name = zone.peek();
   return {
-    width, height, series, bands, legend: { show: false }, plugins: [overlay(marks)],
+    width, height, series, bands, legend: { show: false }, plugins: [overlay(marks, late)],
     ...(name ? { tzDate: (seconds: number) => uPlot.tzDate(new Date(seconds * 1e3), name) } : {}),
     cursor: { drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
     scales: Object.fromEntries(units.map((unit) => [unit, {}])),
@@ -90,19 +106,21 @@ function options(traces: readonly Trace[], width: number, height: number, marks:
   };
 }
 
-interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void; onInset: (px: [number, number]) => void }
+interface ChartProps { traces: Trace[]; version: number; range: Range; marks: Mark[]; late: Late[]; onZoom: (range: Range | null) => void; onCursor: (time: number | null) => void; onInset: (px: [number, number]) => void }
 
-function Chart({ traces, version, range, marks, onZoom, onCursor, onInset }: ChartProps): JSX.Element {
+function Chart({ traces, version, range, marks, late, onZoom, onCursor, onInset }: ChartProps): JSX.Element {
   const [hold, size] = useSize<HTMLDivElement>();
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const kept = useRef<Mark[]>(marks);
   kept.current = marks;
+  const restated = useRef<Late[]>(late);
+  restated.current = late;
   const palette = ink.value;
   const shape = traces.map((one) => `${one.path}|${one.banded}|${one.unit}`).join();
   useEffect(() => {
     if (!host.current || size.width === 0 || traces.length === 0) return;
-    const chart = new uPlot(options(traces, size.width, size.height, kept, onZoom), align(traces) as uPlot.AlignedData, host.current);
+    const chart = new uPlot(options(traces, size.width, size.height, kept, restated, onZoom), align(traces) as uPlot.AlignedData, host.current);
     chart.setScale("x", { min: range.from, max: range.to });
     chart.over.addEventListener("mousemove", () => onCursor(chart.posToVal(chart.cursor.left ?? 0, "x")));
     chart.over.addEventListener("mouseleave", () => onCursor(null));
@@ -329,6 +347,8 @@ export function TrendScreen(): JSX.Element {
       .catch((problem: unknown) => setError(problem instanceof Error ? problem.message : String(problem)));
   };
   const inside = marks.filter((mark) => mark.time >= range.from && mark.time <= range.to).slice(-30).reverse();
+  const late = restatedIn(lines.length > 0 ? [...traces, ...ribbons] : ribbons, range.from, range.to);
+  const lateText = (span: Late): string => t("trend.restatedOne", { n: span.rows, from: dayTime(span.from * 1000), to: clock(span.to * 1000), at: dayTime(span.at * 1000) });
   const kinds = [...new Set(paths.map(kindOf))];
   return (
     <div class="trend screen">
@@ -348,9 +368,15 @@ export function TrendScreen(): JSX.Element {
       <Problem text={error} />
       <div class="trend-main">
         <section class={`panel plot ${isLive && stale.value ? "hatched" : ""}`} aria-label={t("nav.trend")}>
-          {lines.length > 0 && <Chart traces={traces} version={version} range={range} marks={inside} onZoom={zoom} onCursor={setCursor} onInset={(next) => setInset((old) => (old[0] === next[0] && old[1] === next[1] ? old : next))} />}
+          {lines.length > 0 && <Chart traces={traces} version={version} range={range} marks={inside} late={late} onZoom={zoom} onCursor={setCursor} onInset={(next) => setInset((old) => (old[0] === next[0] && old[1] === next[1] ? old : next))} />}
           {paths.length === 0 && <Empty text={t("trend.none")} />}
           {strips.length > 0 && <Ribbons ribbons={ribbons} from={range.from} to={range.to} inset={lines.length > 0 ? inset : NO_INSET} remove={(path) => set(paths.filter((one) => one !== path))} />}
+          {late.length > 0 && (
+            <details class="restated">
+              <summary class="late">▂ {t("trend.restated", { n: late.length })}</summary>
+              <ul>{late.slice(-20).reverse().map((span) => <li key={span.from}>{lateText(span)}</li>)}</ul>
+            </details>
+          )}
           <p id="trend-keys" class="muted hint">{t("trend.keys")}</p>
           {traces.length > 0 && <Legend traces={traces} range={range} cursor={cursor} remove={(path) => set(paths.filter((one) => one !== path))} />}
         </section>

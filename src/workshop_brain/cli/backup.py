@@ -38,7 +38,15 @@ def backup(
         "seconds": round(time.perf_counter() - began, 3),
     }
     if json_:
-        print_json(result)
+        print_json({**result, "damaged": made.damaged})
+    for fault in [] if json_ else made.damaged:
+        print(f"WRONG {fault}")
+    if made.damaged:
+        raise DamageError(
+            f"backup {made.backup.name}: was made, but {len(made.damaged)} files of the history "
+            "are damaged; 'brain doctor --repair --backup' puts back what an older backup holds"
+        )
+    if json_:
         return
     note(
         f"{result['files']} files, {made.backup.size / 1e6:.1f} MB; new {made.new_files} files, "

@@ -112,6 +112,11 @@ def connect(
         note(asker.word("file.written", file=output))
     elif wanted:
         note(asker.word("file.not"))
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                f"--output {output}: was not written, for nobody could be asked (no terminal); "
+                "give --yes to write it"
+            )
 
 
 # --- what is asked for ---

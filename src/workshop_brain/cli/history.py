@@ -106,11 +106,13 @@ def query(
             tables = raw_pieces(history, paths, start, end)
         else:
             if points is not None:
-                table = history.query(paths, start, end, points=points, method=method.value)
+                table = history.query(
+                    paths, start, end, points=points, method=method.value, restated=True
+                )
             elif every:
                 table = history.aggregate(
                     paths, start, end, width_ns=span_ns(every, "--every"), depth=_DEPTH[by],
-                    time_weighted=time_weighted,
+                    time_weighted=time_weighted, restated=True,
                 )  # fmt: skip
             elif parts:
                 there = _match([part + _SERIAL for part in parts], known)
@@ -119,8 +121,15 @@ def query(
                 moments = _moments(at or [], grid, start, end)
                 table = history.asof(paths, moments, within_ns=span_ns(within, "--within"))
             schema, tables = table.schema, [table]
+        late = history.restated(paths, start, end)
         rows = write_tables(schema, tables, format_, output, plant_zone(plant))
     note(f"{rows} rows of {len(paths)} signals")
+    if len(late):
+        note(
+            f"{sum(late['rows'].to_pylist())} rows came late and changed what had been rolled up; "
+            f"restated_ns (--points, --every) says when; the first minute: "
+            f"{_moment(late['from_ns'][0].as_py(), plant_zone(plant))} of {late['path'][0]}"
+        )
 
 
 def sql(
@@ -153,6 +162,13 @@ def sql(
         table = with_own_names(history.sql(statement, from_ns=start, to_ns=end, params=values))
         rows = write_tables(table.schema, [table], format_, output, plant_zone(plant))
     note(f"{rows} rows")
+
+
+def _moment(time_ns: int, zone: str) -> str:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    return datetime.fromtimestamp(time_ns // NS_PER_S, ZoneInfo(zone)).isoformat()
 
 
 def span(history: "Historian", from_: str, to: str) -> tuple[int, int]:

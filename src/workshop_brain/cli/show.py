@@ -1,5 +1,6 @@
 """How results are printed: JSON on standard output, progress and remarks on standard error."""
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,10 +46,11 @@ def parse_time(text: str, *, now_ns: int, name: str) -> int:
     """
     if text == "now":
         return now_ns
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    units = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+    back = re.fullmatch(r"-(\d+(?:\.\d+)?)(s|m|min|h|d)", text)
     try:
-        if text.startswith("-") and text[-1:] in units:
-            time_ns = now_ns - round(float(text[1:-1]) * units[text[-1]] * NS_PER_S)
+        if back is not None:
+            time_ns = now_ns - round(float(back[1]) * units[back[2]] * NS_PER_S)
         else:
             moment = datetime.fromisoformat(text)
             if moment.tzinfo is None:
@@ -56,7 +58,7 @@ def parse_time(text: str, *, now_ns: int, name: str) -> int:
             time_ns = round(moment.timestamp() * NS_PER_S)
     except (ValueError, OverflowError) as error:
         raise ConfigError(
-            f"{name}: {text!r} is not a time; write 2026-03-01T08:00, -8h, -30m or now"
+            f"{name}: {text!r} is not a time; write 2026-03-01T08:00, -8h, -30min or now"
         ) from error
     if abs(time_ns) >= 1 << 63:
         raise ConfigError(f"{name}: {text!r} is beyond the years 1678 to 2262; write another time")

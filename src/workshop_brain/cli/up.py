@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workshop_brain.cli.show import note, print_json
-from workshop_brain.errors import BrainError, ConfigError
+from workshop_brain.errors import BrainError, ConfigError, StoreError
 
 if TYPE_CHECKING:
     from workshop_brain.app.supervise import ChildSpec
@@ -61,6 +61,7 @@ def up(
     check_sources(settings, plant)
     data = data.absolute()
     lock = supervise.lock_data(data)
+    check_records(data)
     supervise.check_port(host, port)
     if settings.ingest.listen:
         bound(settings.ingest.listen).close()
@@ -86,6 +87,27 @@ def _listening(settings: "Settings", collectors: str) -> "Settings":
     if fault := ingest.fault():
         raise ConfigError(f"--collectors: {fault.partition(': ')[2]}")
     return dataclasses.replace(settings, ingest=ingest)
+
+
+def check_records(data: Path) -> None:
+    """StoreError when DATA/records.sqlite is damaged: its process would end again and again."""
+    import sqlite3
+    from contextlib import closing
+
+    path = data / "records.sqlite"
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as records:
+            (fault,) = records.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        fault = str(error)
+    if fault != "ok":
+        raise StoreError(
+            f"{path}: orders, users and settings are damaged ({fault}); put the newest backup into "
+            "a new directory ('brain restore'), or move this file away: then everything but these "
+            "goes on"
+        )
 
 
 def check_sources(settings: "Settings", plant: Path | None) -> None:

@@ -11,6 +11,7 @@ FIRST_NS = 946_684_800 * NS_PER_S
 LAST_NS = 4_102_444_800 * NS_PER_S
 """2100-01-01 UTC."""
 _NS_FROM = 10**15
+_MOST_OFFSET_S = 14 * 3600  # Line Islands; the farthest behind is -12:00
 _FORMS = (
     re.compile(
         r"(?P<y>\d{4})[-/.年](?P<m>\d{1,2})[-/.月](?P<d>\d{1,2})日?"
@@ -92,6 +93,8 @@ def _offset_s(zone: str) -> int:
         return 0
     digits = zone[1:].replace(":", "")
     seconds = int(digits[:2]) * 3600 + int(digits[2:]) * 60
+    if seconds > _MOST_OFFSET_S or int(digits[2:]) > 59:
+        raise ValueError(f"has the offset {zone}, which no place has; from -14:00 to +14:00")
     return -seconds if zone[0] == "-" else seconds
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workshop_brain.errors import InfeasibleError, OrderError
-from workshop_brain.schedule import exact
+from workshop_brain.schedule import beam, exact, flowline
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.diff import diff
 from workshop_brain.schedule.instance import guess_format, read_event, read_instance
@@ -46,6 +46,10 @@ TUNE_SHARE = 0.25
 """Share of the time in which rule settings are tried before local search begins."""
 LEAST_EXACT_S = 0.1
 """A solver that has less time is not started."""
+BEAM_SHARE = {2000: 0.05, 10**9: 0.5}
+"""Most of the time that beams have, by operations: local search of more is slow."""
+TURN = 1000
+"""Moves that count as one turn of iterated greedy."""
 EXACT_SHARE = {60: 0.8, exact.MOST_OPS: 0.4}
 """Share of the time that CP-SAT has, by the operations up to which it holds."""
 
@@ -70,9 +74,14 @@ def solve_file_text(
     format = format or guess_format(name, text)
     problem = read_instance(text, format, name)
     warm_up()
-    if exact.fits(problem):
+    is_line = format == "fsp" and flowline.fits(problem)
+    if is_line:
+        flowline.iterate(flowline.Line(problem, 0, 1).chains[0], 0, 1.0)
+    elif exact.fits(problem):
         exact.load()
-    run = Solver(problem, workers, seed)
+    if beam.fits(problem):
+        beam.warm_up(problem)
+    run = Solver(problem, workers, seed, is_line=is_line)
     if iterations is not None:
         run.search(None, iterations, progress)
     else:
@@ -114,11 +123,14 @@ class Solver:
         ``(seconds, value)`` of the first plan and of each better one.
     constructed
         Value of the best rule of the grid.
+    is_line
+        A flow shop in which no job may overtake: every plan is a permutation.
     moves
         Moves that local search evaluated.
     """
 
-    def __init__(self, problem: Problem, workers: int, seed: int) -> None:
+    def __init__(self, problem: Problem, workers: int, seed: int, *, is_line: bool = False) -> None:
+        self.is_line = is_line
         self.problem, self.workers, self.seed = problem, max(1, workers), seed
         self.begin = time.perf_counter()
         self.history: list[tuple[float, float]] = []
@@ -127,6 +139,11 @@ class Solver:
         self._note(_value(problem, self.plan))
         self._take(construct(problem, weights=DOCUMENT_WEIGHTS))
         self.constructed = self.history[-1][1]
+        if is_line:
+            self.line = flowline.Line(problem, seed, self.workers)
+            self.plan = self.line.plan()
+            self.history = []
+            self._note(_value(problem, self.plan))
         limit = bound(problem, DOCUMENT_WEIGHTS)
         is_path = problem.target == "makespan"
         self.bound = float(limit.makespan) if is_path else limit.objective
@@ -149,7 +166,7 @@ class Solver:
         """All stages within so many seconds."""
         end = self.begin + seconds
         share = 0.0
-        if exact.fits(self.problem):
+        if not self.is_line and exact.fits(self.problem):
             share = next(s for n, s in EXACT_SHARE.items() if self.problem.n_ops <= n)
         if self.problem.target != "makespan" and not self.is_done:
             left = end - time.perf_counter()
@@ -179,9 +196,21 @@ class Solver:
         iterations: int | None,
         progress: Callable[[float, float], bool] | None,
     ) -> None:
-        """Local search; it ends early at the lower bound."""
+        """Beams and local search; they end early at the lower bound."""
         if self.is_done or (seconds is not None and seconds <= 0):
             return
+        if self.is_line:
+            self._permute(seconds, iterations, progress)
+            return
+        if beam.fits(self.problem):
+            begin = time.perf_counter()
+            share = next(s for n, s in BEAM_SHARE.items() if self.problem.n_ops <= n)
+            limit = None if seconds is None else share * seconds
+            self._take(beam.build(self.problem, seconds=limit, workers=self.workers))
+            if seconds is not None:
+                seconds -= time.perf_counter() - begin
+            if self.is_done or (seconds is not None and seconds <= 0):
+                return
         offset, low = time.perf_counter() - self.begin, self.bound
         is_path = self.problem.target == "makespan"
         origin = self.problem.now if is_path else 0
@@ -200,6 +229,24 @@ class Solver:
                 self._note(value + origin, offset + t)
         self.plan = found.plan
 
+    def _permute(
+        self,
+        seconds: float | None,
+        iterations: int | None,
+        progress: Callable[[float, float], bool] | None,
+    ) -> None:
+        """Iterated greedy on the order of the jobs."""
+
+        def go_on(share: float) -> bool:
+            if self.line.best < self.history[-1][1]:
+                self._note(float(self.line.best))
+            is_wanted = progress is None or progress(share, self.history[-1][1])
+            return is_wanted and not self.is_done
+
+        turns = None if iterations is None else max(1, iterations // TURN)
+        self.line.go(seconds, turns, go_on)
+        self.plan = self.line.plan()
+
 
 def _value(problem: Problem, plan: Plan) -> float:
     """Makespan or weighted tardiness, as the problem's target says."""
@@ -212,11 +259,23 @@ DEADLINE_MS = 10.0
 """Time in which a repair of a document answers; see ``react``."""
 
 
+STEADY = 0.25
+"""See ``Weights.steady``: improvement closes such a distance within seconds."""
+
+
 def react_weights(plan: Plan, now: int) -> Weights:
     """Weighted tardiness, with a light price on change in the next fifth of what is left."""
     left = max(5, int(plan.end.max(initial=0)) - now)
     return Weights(
-        setup=0.0, flow=0.0, move=0.3, shift=0.02, near_s=left // 5, far=0.0, calm=0.0, worth=0.0
+        setup=0.0,
+        flow=0.0,
+        move=0.3,
+        shift=0.02,
+        near_s=left // 4,
+        far=0.0,
+        calm=0.0,
+        steady=STEADY,
+        worth=0.0,
     )
 
 

@@ -20,7 +20,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -29,7 +29,7 @@ import orjson
 
 from workshop_brain.errors import DamageError, StoreError
 from workshop_brain.store.historian import log as wal
-from workshop_brain.store.historian.catalog import Catalog, catalog_exists
+from workshop_brain.store.historian.catalog import Catalog, catalog_exists, file_crc
 from workshop_brain.store.lock import DataLock
 
 FORMAT = 1
@@ -68,11 +68,16 @@ class Backup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a backup took: ``new_files`` and ``new_bytes`` that no earlier one held."""
+    """What a backup took: ``new_files`` and ``new_bytes`` that no earlier one held.
+
+    ``damaged`` names files of the history that are not what the catalog says, and what stands for
+    them in the backup.
+    """
 
     backup: Backup
     new_files: int
     new_bytes: int
+    damaged: tuple[str, ...] = ()
 
 
 def back_up(data: Path, target: Path, *, now_ns: int, keep: int = 0) -> Made:
@@ -103,7 +108,10 @@ def back_up(data: Path, target: Path, *, now_ns: int, keep: int = 0) -> Made:
             _write_manifest(target, backup)
             if keep:
                 _forget(target, backups(target)[:-keep])
-            return Made(backup=backup, new_files=taking.new_files, new_bytes=taking.new_bytes)
+            return Made(
+                backup=backup, new_files=taking.new_files, new_bytes=taking.new_bytes,
+                damaged=tuple(taking.damaged[path] for path in sorted(taking.damaged)),
+            )  # fmt: skip
     except OSError as error:
         raise StoreError(
             f"{error.filename or target}: {error.strerror}; the backups made before are whole. "
@@ -179,6 +187,12 @@ def restore(target: Path, data: Path, *, name: str | None = None) -> Backup:
         Files of the backup have changed; the message names them, and nothing is written.
     """
     backup = read_backup(target, name)
+    here, there = data.resolve(), target.resolve()
+    if here.is_relative_to(there) or there.is_relative_to(here):
+        raise StoreError(
+            f"--data {data}: is the backup's own directory {target}, or one lies inside of the "
+            "other; give a new directory beside it"
+        )
     if data.exists() and [entry for entry in os.listdir(data) if entry != _RESTORING]:
         raise StoreError(
             f"--data {data}: is not empty, and nothing is ever overwritten; give a new directory, "
@@ -187,7 +201,7 @@ def restore(target: Path, data: Path, *, name: str | None = None) -> Backup:
     if faults := verify(target, backup):
         raise DamageError(
             f"backup {backup.name}: {len(faults)} of {len(backup.items)} files are damaged, "
-            f"nothing was restored: {'; '.join(faults)}. Take another backup with --backup"
+            "nothing was restored; take another backup with --backup:\n" + "\n".join(faults)
         )
     work = data / _RESTORING
     try:
@@ -223,6 +237,7 @@ class _Taking:
         with suppress(StoreError):  # the first one, or a damaged manifest: everything is read
             self._known = {item.path: item for item in read_backup(target).items}
         self._folders: set[Path] = set()
+        self.damaged: dict[str, str] = {}
 
     def __enter__(self) -> "_Taking":
         shutil.rmtree(self.work, ignore_errors=True)
@@ -254,6 +269,39 @@ class _Taking:
             return self.copy(source, path)  # another disk, or one that knows no links
         self._keep(link, item)
         return item
+
+    def checked(self, source: Path, path: str, crc: int | None) -> Item | None:
+        """Take a file that never changes and has a checksum; None when nothing can stand for it.
+
+        For a damaged one the copy of the backup before stands, if that is whole; else its bytes
+        as they are, most of which can be read.
+        """
+        stat, before = source.stat(), self._known.get(path)
+        if crc is None or (before is not None and before.mtime_ns == stat.st_mtime_ns):
+            return self.constant(source, path)
+        try:
+            fault = "" if file_crc(source) == crc else "its bytes have changed"
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            fault = f"cannot be read ({error.strerror})"
+        if not fault:
+            return self.constant(source, path)
+        if before is not None and self._is_whole(before, crc):
+            self.damaged[path] = f"{path}: {fault}; the backup keeps the copy of the one before"
+            return before
+        if "read" in fault:
+            self.damaged[path] = f"{path}: {fault}; it is not in the backup"
+            return None
+        self.damaged[path] = f"{path}: {fault}; copied as it is, no backup holds it whole"
+        # a time that no file has: the next backup looks at it again
+        return replace(self.copy(source, path), mtime_ns=0)
+
+    def _is_whole(self, item: Item, crc: int) -> bool:
+        try:
+            return file_crc(object_path(self._target, item.sha256)) == crc
+        except OSError:
+            return False
 
     def copy(self, source: Path, path: str, *, mode: int | None = None) -> Item:
         """Take a file that may change: as many bytes of it as there are now."""
@@ -358,12 +406,15 @@ def _steady_history(directory: Path, taking: _Taking) -> list[Item] | None:
         with closing(Catalog(copied, read_only=True)) as catalog:
             names = [s.file for s in catalog.segments(bucket_ns=None)]
             names += [name for _, name, *_ in catalog.curve_files()]
+            crcs = catalog.file_crcs()
             sealed = catalog.meta("sealed", 0)
-        items = []
+        items, taken = [], 0
         for name in names:
             with suppress(FileNotFoundError):  # merged meanwhile: the next round takes the others
-                items.append(taking.constant(directory / name, f"historian/{name}"))
-        if len(items) < len(names):
+                item = taking.checked(directory / name, f"historian/{name}", crcs.get(name))
+                items += [] if item is None else [item]
+                taken += 1
+        if taken < len(names):
             return None
         files = _hold(directory / "wal", files, held)
         logs = taking.work / "wal"

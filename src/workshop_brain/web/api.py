@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from workshop_brain.errors import BrainError
+from workshop_brain.errors import BrainError, DiskError
 from workshop_brain.web.alarms import AlarmBook, watch_alarms
 from workshop_brain.web.auth import Audit, Auth, allows
 from workshop_brain.web.context import Context, context, identify, language, token_of
@@ -169,6 +169,8 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 
 async def _on_brain_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, DiskError):
+        return _error(request, 503, "web.disk", {"reason": str(error)}, {"Retry-After": "10"})
     return _error(request, 409, "web.refused", {"reason": str(error)}, {})
 
 
@@ -176,6 +178,8 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(p) for p in first["loc"][1:]) or str(first["loc"][0])
+    if first["type"] == "missing":
+        return _error(request, 422, "web.missing", {"field": where}, {})
     value = first.get("input")
     shown = value if isinstance(value, (str, int, float)) else type(value).__name__
     params = {"field": where, "reason": first["msg"], "value": str(shown)[:200]}

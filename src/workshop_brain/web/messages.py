@@ -46,6 +46,11 @@ WEB: dict[str, tuple[str, str]] = {
     "web.method": ("{method} is not possible here.", "此处不能使用 {method}。"),
     "web.bad_value": ("{field}: {reason}; got {value}.", "{field}:{reason};收到 {value}。"),
     "web.refused": ("{reason}", "{reason}"),
+    "web.disk": ("The history cannot be read: {reason}", "无法读取历史数据：{reason}"),
+    "web.missing": (
+        "{field} is missing: it must be given",
+        "缺少 {field}：必须给出",
+    ),
     "web.too_large": (
         "The file has {size} bytes; at most {limit} are taken.",
         "文件大小为 {size} 字节,最多允许 {limit} 字节。",
@@ -99,6 +104,7 @@ CANDIDATES: dict[str, tuple[str, str]] = {
     "right_shift": ("right shift", "顺延"),
     "reroute": ("reroute", "改道"),
     "redispatch": ("re-dispatch", "重新派工"),
+    "steady": ("re-dispatch, machines kept", "重新派工，近期不换机"),
     "family_first": ("family first", "同族优先"),
     "due_first": ("due date first", "交期优先"),
     "improved": ("improved", "优化"),

@@ -17,8 +17,8 @@ ARROW = "application/vnd.apache.arrow.stream"
 MOST_PATHS = 64
 MOST_POINTS = 20_000
 MOST_JSON_ROWS = 400_000
-_RELATIVE = re.compile(r"(?:now)?([+-]\d+(?:\.\d+)?)(s|m|h|d)")
-_UNIT_NS = {"s": NS_PER_S, "m": NS_PER_MIN, "h": NS_PER_H, "d": NS_PER_DAY}
+_RELATIVE = re.compile(r"(?:now)?([+-]\d+(?:\.\d+)?)(s|min|m|h|d)")
+_UNIT_NS = {"s": NS_PER_S, "m": NS_PER_MIN, "min": NS_PER_MIN, "h": NS_PER_H, "d": NS_PER_DAY}
 _NS_FROM = 10**15
 
 
@@ -64,12 +64,19 @@ def _instant(text: str, now_ns: int, field: str) -> int:
 
 
 def as_json(
-    table: Any, paths: list[str], describe: Callable[[str], tuple[str, SignalKind]]
+    table: Any,
+    paths: list[str],
+    describe: Callable[[str], tuple[str, SignalKind]],
+    restated: Any,
 ) -> bytes:
-    """``{series: [{path, unit, kind, time_ms, ...columns}]}``, one entry per asked path.
+    """``{series: [{path, unit, kind, restated, time_ms, ...columns}]}``, one entry per asked path.
 
-    ``describe`` gives unit and kind of a path.
+    ``describe`` gives unit and kind of a path; ``restated`` is the table of that name.
     """
+    late: dict[str, list[dict[str, Any]]] = {}
+    for mark in restated.to_pylist():
+        times = {f"{k}_ms": mark[f"{k}_ns"] / NS_PER_MS for k in ("from", "to", "at")}
+        late.setdefault(mark["path"], []).append({**times, "rows": mark["rows"]})
     path_column = table.column("path").combine_chunks()
     if pa.types.is_dictionary(path_column.type):
         path_column = path_column.cast(pa.string())
@@ -79,6 +86,7 @@ def as_json(
         unit, kind = describe(path)
         entry: dict[str, Any] = {"path": path, "unit": unit, "kind": kind.name.lower()}
         times = part.column("time_ns").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        entry["restated"] = late.get(path, [])
         entry["time_ms"] = times / NS_PER_MS
         for name in part.column_names:
             if name not in ("path", "time_ns"):

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from workshop_brain.errors import DamageError, StoreError
+from workshop_brain.errors import DamageError, DiskError, StoreError
 from workshop_brain.model.signal import SignalDef, SignalKind
 from workshop_brain.units import NS_PER_MS
 from workshop_brain.web.problem import Problem
@@ -59,6 +59,7 @@ CONTENT: dict[int | str, dict[str, Any]] = {
     },
     413: {"description": "Too many rows for JSON: ask for another form, or for less."},
     422: {"description": "A parameter cannot be meant; the message says which and why."},
+    503: {"description": "The disk, or the rights to it, do not let the history be read."},
     429: {"description": "Too many large answers are on their way: try again in a moment."},
 }
 """What the OpenAPI document says of routes that answer with a table."""
@@ -96,6 +97,8 @@ async def told(work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.to_thread(work, *args)
     except DamageError:
         raise
+    except DiskError as error:
+        raise Problem(503, "web.disk", {"Retry-After": "10"}, reason=str(error)) from error
     except StoreError as error:
         raise Problem(422, "web.refused", reason=str(error)) from error
 

@@ -6,6 +6,7 @@ epoch), ``time_ms``, or ``time`` (either, or ISO 8601 with an offset).
 """
 
 import hashlib
+import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ _QUALITY = {"good": Quality.GOOD, "uncertain": Quality.UNCERTAIN, "bad": Quality
 _MOST_QUALITY = 31
 _NAMES = ("path", "signal")
 _TIMES = ("time_ns", "time_ms", "time")
+_UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 _KINDS = {kind.name.lower(): kind for kind in SignalKind}
 
 
@@ -92,10 +94,7 @@ def digest63(data: bytes) -> int:
 
 def decode_json(data: bytes) -> Body:
     """Columns of a JSON body; DecodeError when the body as a whole cannot be understood."""
-    try:
-        body = orjson.loads(data)
-    except (orjson.JSONDecodeError, RecursionError) as error:
-        raise DecodeError(f"the body is not JSON: {error}") from error
+    body = _parsed(data)
     head: Mapping[str, Any] = body if isinstance(body, dict) else {}
     rows = body if isinstance(body, list) else head.get("rows")
     columns = _columns_of_rows(rows) if rows is not None else head
@@ -108,6 +107,28 @@ def decode_json(data: bytes) -> Body:
         raise DecodeError(f"seq must be a whole number from 1 on, got {str(seq)[:80]!r}")
     described = _described(head.get("signals"))
     return Body(found, faults, source, session_number(head.get("session", 0)), seq, described)
+
+
+def _parsed(data: bytes) -> Any:
+    """The JSON value; numbers that a float cannot hold (1e400) are infinite: the row's matter."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        fault = error
+    try:
+        body = json.loads(data.decode(), parse_constant=_refuse_constant, parse_int=_whole_or_float)
+        orjson.dumps(body)  # texts that are none: lone surrogates
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DecodeError(f"the body is not JSON: {fault}") from error
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _whole_or_float(digits: str) -> int | float:
+    return int(digits) if len(digits) < 19 else float(digits)
 
 
 def _columns_of_rows(rows: object) -> dict[str, list[Any]]:
@@ -310,11 +331,19 @@ def table_body(table: pa.Table, first_row: int = 0) -> Body:
     keep = np.ones(n, np.bool_)
     for id, column, wrong, params in checks:
         for at in np.flatnonzero(wrong & keep).tolist():
-            shown = table[column][at].as_py() if column in table.column_names else None
+            shown = _shown(table[column], at) if column in table.column_names else None
             faults.add(int(row[at]), column, shown, id, **params)
         keep &= ~wrong
     rows = Rows(dictionary, code, stamp, value, quality, form, row, texts).where(keep)
     return Body(rows, faults)
+
+
+def _shown(column: pa.ChunkedArray, at: int) -> Any:
+    """A cell for people; a time that has no date as its number."""
+    try:
+        return column[at].as_py()
+    except (ValueError, OverflowError):
+        return column[at].cast(pa.int64()).as_py()
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
@@ -340,14 +369,21 @@ def _encoded(
 
 
 def _arrow_times(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Instants, and which are not null; one that 64 bits of ns cannot hold is ``LAST_NS``."""
     kind = column.type
     if pa.types.is_timestamp(kind):
-        column = column.cast(pa.timestamp("ns", kind.tz)).cast(pa.int64())
-    elif not pa.types.is_integer(kind):
+        factor = _UNIT_NS[kind.unit]
+        column = column.cast(pa.int64())
+    elif pa.types.is_integer(kind):
+        factor = 1
+    else:
         raise DecodeError(f"time_ns must be int64 or a timestamp, got {kind}")
-    flat = _flat(column.cast(pa.int64()))
+    flat = _flat(column)
     valid = np.asarray(pc.is_valid(flat).to_numpy(zero_copy_only=False), np.bool_)
-    return pc.fill_null(flat, 0).to_numpy(zero_copy_only=False).astype(np.int64), valid
+    number = pc.fill_null(flat, 0).to_numpy(zero_copy_only=False)
+    held = (number <= stamps.LAST_NS // factor) & (number >= -(stamps.LAST_NS // factor))
+    whole = np.where(held, number, 0).astype(np.int64) * factor
+    return np.where(held, whole, stamps.LAST_NS), valid
 
 
 def _arrow_values(

@@ -78,7 +78,8 @@ def examine(directory: Path, *, quick: bool = False) -> Iterator[Damage]:
     """
     frames = list(_log_frames(directory / "wal"))  # before the catalog: see LogTail
     path = directory / "catalog.sqlite"
-    named = path if path.exists() else path.with_name("catalog.json")
+    elsewhere = path.with_name("catalog.json")
+    named = elsewhere if elsewhere.exists() and not path.exists() else path
     try:
         with closing(Catalog(path, read_only=True)) as catalog:
             for fault in catalog.faults():

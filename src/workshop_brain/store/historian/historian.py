@@ -12,14 +12,16 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from workshop_brain.errors import StoreError
+from workshop_brain.errors import DamageError, DiskError, StoreError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.store.historian import curves as curve_files
 from workshop_brain.store.historian import log as wal
 from workshop_brain.store.historian import query as reading
+from workshop_brain.store.historian import restated as restating
 from workshop_brain.store.historian.catalog import (
     Catalog,
     CurveKey,
@@ -541,10 +543,7 @@ class Historian:
         """``path, from_ns, to_ns, rows, at_ns``: minutes ``from_ns <= t < to_ns`` that had been
         rolled up when late rows changed them at ``at_ns`` (the brain's clock); oldest mark first.
         """
-        from workshop_brain.store.historian import restated
-
-        marks = restated.Marks.unpack(self._catalog.blob(restated.RESTATED))
-        marks = marks.of(np.array(self._find(signals), np.uint32), from_ns, to_ns)
+        marks = self._marks(np.array(self._find(signals), np.uint32), from_ns, to_ns)
         paths = [self._signals[id].path for id in marks.signal]
         return pa.table(
             {
@@ -556,16 +555,23 @@ class Historian:
             }
         )
 
-    def _with_marks(self, table: pa.Table, ids: Sequence[int], width: int) -> pa.Table:
-        from workshop_brain.store.historian import restated
+    def _marks(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int) -> restating.Marks:
+        marks = restating.Marks.unpack(self._catalog.blob(restating.RESTATED))
+        return marks.of(chosen, from_ns, to_ns)
 
-        marks = restated.Marks.unpack(self._catalog.blob(restated.RESTATED))
+    def _with_marks(self, table: pa.Table, ids: Sequence[int], width: int) -> pa.Table:
         at = np.zeros(len(table), np.int64)
-        slot, time_ns = table["path"].combine_chunks().indices, table["time_ns"].to_numpy()
-        for k, id in enumerate(ids):
-            rows = np.flatnonzero(slot.to_numpy() == k)
-            found = marks.take(marks.signal == id)
-            at[rows] = restated.newest_mark(found, time_ns[rows], width)
+        if len(table):
+            slot = table["path"].combine_chunks().indices.to_numpy()
+            time_ns = table["time_ns"].to_numpy()
+            marks = self._marks(
+                np.array(ids, np.uint32), int(time_ns.min()), int(time_ns.max()) + width
+            )
+            for k, id in enumerate(ids):
+                found = marks.take(marks.signal == id)
+                if len(found):
+                    rows = np.flatnonzero(slot == k)
+                    at[rows] = restating.newest_mark(found, time_ns[rows], width)
         return table.append_column("restated_ns", pa.array(at, mask=at == 0))
 
     def _rows(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int) -> Samples:
@@ -643,6 +649,7 @@ class Historian:
         width_ns: int,
         depth: int = 6,
         time_weighted: bool = False,
+        restated: bool = False,
     ) -> pa.Table:
         """Windows of devices: device, time_ns, avg, min, max, sum, count, first, last,
         time_weighted; sorted by (device, time).
@@ -650,7 +657,8 @@ class Historian:
         Windows begin at multiples of ``width_ns`` and are whole: ``from_ns`` is moved down and
         ``to_ns`` up. A device is the first ``depth`` parts of the path (6: unit, 7: signal).
         Windows of whole seconds are read from rollups; ``time_weighted`` (the mean weighted by how
-        long each value held) always needs the rows. BAD and NaN rows do not count.
+        long each value held) always needs the rows. BAD and NaN rows do not count. With
+        ``restated`` also that column, see ``query``.
         """
         from workshop_brain.store.historian import windows
 
@@ -674,7 +682,13 @@ class Historian:
         if time_weighted:
             rows = self._rows(chosen, from_ns - NS_PER_H, to_ns)
             held = windows.group_held(windows.hold(rows, from_ns, to_ns, width_ns), by_id)
-        return windows.window_table(buckets, alone, held, names)
+        table = windows.window_table(buckets, alone, held, names)
+        if not restated:
+            return table
+        marks = self._marks(chosen, from_ns, to_ns)
+        key = pc.index_in(table["device"], pa.array(names, pa.string())).to_numpy()
+        at = restating.window_marks(marks, by_id, key, table["time_ns"].to_numpy(), width_ns)
+        return table.append_column("restated_ns", pa.array(at, mask=at == 0))
 
     def _buckets(self, chosen: NDArray[np.uint32], from_ns: int, to_ns: int, width: int) -> Buckets:
         return self._steady(
@@ -736,13 +750,24 @@ class Historian:
         return reading.Snapshot(segments, [rows for last, rows in views if last > sealed])
 
     def _steady(self, read: Callable[[], T]) -> T:
-        """Read again when files were merged or sealed while reading."""
-        for _ in range(_LOOKS):
-            try:
-                return read()
-            except FileNotFoundError:
-                time.sleep(0.01)
-        return read()
+        """Read again when files were merged or sealed while reading; DiskError when it fails."""
+        try:
+            for _ in range(_LOOKS):
+                try:
+                    return read()
+                except FileNotFoundError:
+                    time.sleep(0.01)
+            return read()
+        except FileNotFoundError as error:
+            raise DamageError(
+                f"{error.filename or self._directory}: is missing ({error}); 'brain doctor' names "
+                "what is lost, a backup may hold it"
+            ) from error
+        except OSError as error:
+            raise DiskError(
+                f"{error.filename or self._directory}: cannot be read ({error.strerror or error}); "
+                "see to the disk, or to the rights of this user"
+            ) from error
 
     def last_values(
         self,

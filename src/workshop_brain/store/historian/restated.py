@@ -135,3 +135,24 @@ def newest_mark(marks: Marks, time_ns: NDArray[np.int64], width_ns: int) -> NDAr
         high = np.searchsorted(time_ns, to_ns)
         out[low:high] = np.maximum(out[low:high], at)
     return out
+
+
+def window_marks(
+    marks: Marks,
+    group: NDArray[np.int64],
+    key: NDArray[np.int64],
+    time_ns: NDArray[np.int64],
+    width_ns: int,
+) -> NDArray[np.int64]:
+    """When each window of a device was restated last; 0: never.
+
+    group : int64, by signal id: which device it belongs to
+    key, time_ns : int64, device and begin of each window, sorted by both
+    """
+    out = np.zeros(len(key), np.int64)
+    devices = group[marks.signal]
+    for device in np.unique(devices).tolist():
+        low, high = np.searchsorted(key, (device, device + 1))
+        mine = marks.take(devices == device)
+        out[low:high] = newest_mark(mine, time_ns[low:high], width_ns)
+    return out

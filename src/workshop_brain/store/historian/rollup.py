@@ -248,6 +248,8 @@ def read_buckets(file: pq.ParquetFile, path: Path, runs: Runs, width_ns: int) ->
         try:
             table = file.read_row_group(int(group), use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's; wrong checksums have no number
             raise DamageError(
                 f"{path}: a checksum does not match the stored bytes ({error}); remove this rollup "
                 "file: it is made anew at the next compaction"

@@ -304,6 +304,8 @@ def read_group(file: pq.ParquetFile, path: Path, group: int, runs: Runs) -> Grou
     try:
         table = file.read_row_group(group, columns=names, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; wrong checksums have no number
         raise _damaged(path, error) from error
     columns = {name: table.column(name).chunk(0) for name in names}
     raw = columns.get("raw")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from workshop_brain.errors import DamageError, StoreError
+from workshop_brain.errors import DamageError, DiskError, StoreError
 from workshop_brain.model.signal import SignalDef, SignalKind
 from workshop_brain.store.historian.catalog import file_crc
 from workshop_brain.store.historian.query import Snapshot
@@ -21,6 +21,8 @@ from workshop_brain.store.historian.query import Snapshot
 _MOST_STRETCHES = 64
 _MEMORY = "512MB"
 MOST_ROWS = 5_000_000
+MOST_BYTES = 512 << 20
+_BATCH = 2048  # one step of DuckDB's: few huge rows are seen before there are many
 TIMEOUT_S = 60.0
 
 
@@ -36,11 +38,13 @@ def answer(
     *,
     timeout_s: float = TIMEOUT_S,
     most_rows: int = MOST_ROWS,
+    most_bytes: int = MOST_BYTES,
 ) -> pa.Table:
     """Run one SELECT over a snapshot of the history and return its rows.
 
     It reads the snapshot's files and nothing else, writes nothing (also no spill files), and ends
-    with StoreError after ``timeout_s``, above 512 MB or above ``most_rows`` rows.
+    with StoreError after ``timeout_s``, above 512 MB of memory, or when the answer has more than
+    ``most_rows`` rows or ``most_bytes`` bytes.
     """
     import duckdb
 
@@ -60,7 +64,9 @@ def answer(
             connection.execute("SET python_enable_replacements=false")  # no variable of ours
             connection.execute("SET enable_external_access=false")
             connection.execute("SET lock_configuration=true")
-            return _rows(connection, _only_select(connection, statement), params, most_rows)
+            return _rows(
+                connection, _only_select(connection, statement), params, most_rows, most_bytes
+            )
         except duckdb.InterruptException as error:
             raise StoreError(
                 f"SQL: no answer within {timeout_s:g} s; ask for a shorter time or fewer signals"
@@ -98,7 +104,7 @@ def _check_files(root: str, snapshot: Snapshot) -> None:
                     "file from a backup"
                 )
         except PermissionError as error:
-            raise StoreError(f"{path}: may not be read by this user") from error
+            raise DiskError(f"{path}: may not be read by this user") from error
         _whole[str(path)] = mark
 
 
@@ -120,12 +126,19 @@ def _only_select(connection: Any, statement: str) -> Any:
     return found[0]
 
 
-def _rows(connection: Any, statement: Any, params: Sequence[Any], most_rows: int) -> pa.Table:
+def _rows(
+    connection: Any, statement: Any, params: Sequence[Any], most_rows: int, most_bytes: int
+) -> pa.Table:
     """The answer, batch by batch, so that a huge one is refused before it fills the memory."""
-    reader = connection.sql(statement, params=list(params) or None).to_arrow_reader(100_000)
-    batches, rows = [], 0
+    reader = connection.sql(statement, params=list(params) or None).to_arrow_reader(_BATCH)
+    batches, rows, size = [], 0, 0
     for batch in reader:
-        rows += batch.num_rows
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if size > most_bytes:
+            raise StoreError(
+                f"SQL: the answer is larger than {most_bytes >> 20} MB after {rows} rows; ask for "
+                "fewer columns or shorter texts, aggregate, or add LIMIT"
+            )
         if rows > most_rows:
             raise StoreError(
                 f"SQL: the answer has more than {most_rows} rows; aggregate, or add LIMIT"

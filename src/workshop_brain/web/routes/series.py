@@ -131,7 +131,9 @@ async def series(
     """History of at most 64 signals: raw rows of any number, or decimated to ``points``.
 
     Raw: path, time_ns, value, quality, text, signal by signal in the order of time; streamed in all
-    forms but JSON, which takes 400,000 rows. JSON is one entry for each signal, with ``time_ms``.
+    forms but JSON, which takes 400,000 rows. JSON is one entry for each signal, with ``time_ms``,
+    and ``restated``: the minutes that rows which came late changed after they had been rolled up.
+    Buckets in the other forms have the column ``restated_ns``: when that was last, null: never.
     """
     names = choose(here, paths, MOST_PATHS)
     from_ns, to_ns = span(here, start, end)
@@ -139,16 +141,43 @@ async def series(
 
     def to_json(table: pa.Table) -> bytes:
         known = {s.path: s for s in history.signals()}
-        return as_json(table, names, lambda path: (known[path].unit, known[path].kind))
+        late = history.restated(names, from_ns, to_ns)
+        if "restated_ns" in table.column_names:
+            table = table.drop_columns(["restated_ns"])
+        return as_json(table, names, lambda path: (known[path].unit, known[path].kind), late)
 
     if points is None:
         schema, pieces = RAW_SCHEMA, raw_pieces(history, names, from_ns, to_ns)
     else:
         table = await room.read(
-            lambda: history.query(names, from_ns, to_ns, points=points, method=method.value)
+            lambda: history.query(
+                names, from_ns, to_ns, points=points, method=method.value, restated=True
+            )
         )
         schema, pieces = table.schema, cut(table)
     return await deliver(room, form_of(request, form), schema, pieces, to_json)
+
+
+@router.get("/series/restated", responses=CONTENT)
+async def restated(
+    request: Request,
+    user: Viewer,
+    here: Here,
+    paths: Paths,
+    start: From = "",
+    end: To = "",
+    form: Annotated[Format, Query(alias="format")] = None,
+) -> Response:
+    """Minutes of signals that rows which came late changed after they had been rolled up.
+
+    Columns: path, from_ns, to_ns (exclusive), rows: how many came late, at_ns: when by the brain's
+    clock; the oldest first. Before that, reads of these minutes gave other numbers.
+    """
+    names = choose(here, paths, MOST_SIGNALS)
+    from_ns, to_ns = span(here, start, end)
+    room, history = room_of(request), here.services.historian
+    table = await room.read(lambda: history.restated(names, from_ns, to_ns))
+    return await deliver(room, form_of(request, form), table.schema, cut(table))
 
 
 @router.get("/series/last", responses=CONTENT)
@@ -295,7 +324,8 @@ async def windows(
 
     One row for each device and window that has a value, sorted by device and time. Windows begin
     at multiples of their width and are whole. Bad values do not count; ``first`` and ``last`` are
-    null where several signals make the window. At most 2,000 signals and a million windows.
+    null where several signals make the window. ``restated_ns`` says when rows that came late last
+    changed a minute of the window; null: never. At most 2,000 signals and a million windows.
     """
     names = choose(here, paths, MOST_SIGNALS)
     from_ns, to_ns = span(here, start, end)
@@ -303,7 +333,7 @@ async def windows(
     table = await room.read(
         lambda: history.aggregate(
             names, from_ns, to_ns, width_ns=max(round(width_s * NS_PER_S), 1), depth=_DEPTH[by],
-            time_weighted=time_weighted,
+            time_weighted=time_weighted, restated=True,
         )
     )  # fmt: skip
     return await deliver(room, form_of(request, form), table.schema, cut(table))

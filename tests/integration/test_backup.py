@@ -190,7 +190,7 @@ def test_damage_that_was_there_before_is_named_and_a_whole_copy_stands_for_it(
     assert segment.name in again.stdout
     assert "the one before" in again.stdout
     restore(target, fresh)
-    assert batches(fresh) == 8
+    assert batches(fresh) == 9
     first = CliRunner().invoke(app, ["backup", str(tmp_path / "other"), "--data", str(data)])
     assert isinstance(first.exception, DamageError)
     assert "no backup holds it whole" in first.stdout

@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from workshop_brain.cli import app
 from workshop_brain.cli.show import parse_time
 from workshop_brain.cli.up import check_records
+from workshop_brain.connect.rows import full_path
 from workshop_brain.errors import BrainError
 from workshop_brain.model.curve import Curve
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
@@ -143,18 +144,18 @@ def test_every_command_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Mon
     guide = Path(__file__).parents[2] / "docs/how-to/query.md"
     commands = re.findall(r"^    (brain (?:query|sql|curves) .+)$", guide.read_text("utf-8"), re.M)
     assert len(commands) == 9
-    station = "local/works/assembly/asm1/z1/st10"
+    station = "local/works/assembly/asm1/z4/st36"
     with Historian(tmp_path / "historian") as history:
-        names = {"torque_10": SignalKind.GAUGE, "power_kw": SignalKind.GAUGE,
+        names = {"spindle1_torque": SignalKind.GAUGE, "power": SignalKind.GAUGE,
                  "serial": SignalKind.TEXT}  # fmt: skip
         history.declare([SignalDef(path=f"{station}/{n}", kind=k) for n, k in names.items()])
-        code = history.intern(["SN000123"])[0]
+        code = history.intern(["TX00000274"])[0]
         for id in range(3):
             part = rows(id, NOW - np.arange(N)[::-1] * S, np.full(N, code) + id % 2)
             history.append(part, source="s", session=1, seq=id + 1)
         angle = np.linspace(0, 90, 10, dtype=np.float32)
         history.append_curve(
-            Curve(serial="SN000123", station=station, program="P7", step=1, time_ns=NOW,
+            Curve(serial="TX00000274", station=station, program="tightening", step=1, time_ns=NOW,
                   channels={"torque_nm": angle, "angle_deg": angle})
         )  # fmt: skip
         history.sync()
@@ -192,3 +193,18 @@ def test_damaged_records_stop_the_start_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["-2min", "-2m", "-120s"])
 def test_minutes_back_have_two_names(text: str) -> None:
     assert parse_time(text, now_ns=NOW, name="--from") == NOW - 120 * S
+
+
+def test_a_signal_is_found_by_the_short_path_it_was_pushed_under(tmp_path: Path) -> None:
+    with Historian(tmp_path / "historian") as history:
+        history.declare([
+            SignalDef(path=full_path("local", name), kind=SignalKind.GAUGE)
+            for name in ("press/Force", "press/other")
+        ])  # fmt: skip
+        for id in range(2):
+            history.append(rows(id, [NOW], [id + 1.0]), source="s", session=1, seq=id + 1)
+        history.sync()
+    found = csv_of(run(tmp_path, "query", "press/Force", "--from", "-1h"))
+    assert found["value"].to_pylist() == [1.0]
+    with pytest.raises(BrainError, match="unknown"):
+        run(tmp_path, "query", "press/none", "--from", "-1h")

@@ -246,11 +246,16 @@ def _match(patterns: list[str], known: list[str]) -> list[str]:
     from difflib import get_close_matches
     from fnmatch import fnmatchcase
 
+    from workshop_brain.connect.rows import full_path
+
     found: dict[str, None] = {}
     for pattern in patterns:
         hits = [p for p in known if fnmatchcase(p, pattern)] or [
             p for p in known if fnmatchcase(p.split("/", 1)[1], pattern)
         ]  # the enterprise in front may be left out
+        if not hits:  # as it was pushed: shorter than the form under which it is kept
+            whole = {full_path(e, pattern) for e in {p.split("/", 1)[0] for p in known}}
+            hits = [p for p in known if p in whole]
         if not hits:
             near = get_close_matches(pattern, known, n=3, cutoff=0.3)
             hint = f"; near: {', '.join(near)}" if near else ""

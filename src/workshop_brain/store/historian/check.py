@@ -80,6 +80,9 @@ def examine(directory: Path, *, quick: bool = False) -> Iterator[Damage]:
     path = directory / "catalog.sqlite"
     elsewhere = path.with_name("catalog.json")
     named = elsewhere if elsewhere.exists() and not path.exists() else path
+    if not named.exists():
+        yield Damage(Part.CATALOG, str(path), "is missing")
+        return
     try:
         with closing(Catalog(path, read_only=True)) as catalog:
             for fault in catalog.faults():

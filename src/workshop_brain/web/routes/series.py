@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from workshop_brain.connect.rows import full_path
 from workshop_brain.store.historian.query import RAW_SCHEMA
 from workshop_brain.store.pieces import raw_pieces, with_own_names
 from workshop_brain.units import NS_PER_H, NS_PER_S
@@ -98,6 +99,9 @@ def choose(here: Context, paths: str, most: int, *, ending: str = "") -> list[st
         else:
             fits = re.compile(translate(name + ending)).match
             hits = [path for path in known if fits(path)] if set(name) & set("*?") else []
+            if not hits and not ending:  # as it was pushed: shorter than the form that is kept
+                whole = {full_path(e, name) for e in {path.split("/", 1)[0] for path in known}}
+                hits = [path for path in known if path in whole]
         if not hits:
             raise Problem(404, "web.not_found", what="station" if ending else "signal", id=name)
         found.update(dict.fromkeys(hits))

@@ -132,11 +132,11 @@ def test_the_control_port_is_that_of_the_running_brain(tmp_path: Path) -> None:
     assert _control_port(7, tmp_path) == 7
 
 
-def test_orders_that_are_given_to_the_solver_are_named_unknown(tmp_path: Path) -> None:
+def test_orders_without_routings_are_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text("id,product,quantity,due\nA,dct_a,10,2026-03-02\n")
     result = CliRunner().invoke(app, ["schedule", "solve", str(file)])
-    assert "unknown format; known are" in str(result.exception)
+    assert "routings (工艺) are missing" in str(result.exception)
 
 
 def test_an_import_counts_rows_and_answers_in_json(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Weights:
     far: float = 0.05
     calm: float = 0.05
     steady: float = 0.05
-    worth: float = 0.0002
+    worth: float = 0.001
 
 
 PLANT_WEIGHTS = Weights()

@@ -1,11 +1,11 @@
-"""Gap to the best known makespans within a time, beside CP-SAT in the same run.
+"""Gap to the best known makespans within a time, beside CP-SAT and PyJobShop in the same run.
 
-    python -m bench.makespan [--data DIR] [--every 8] [--seconds 5] [--peer] [--kinds fjsp,jsp]
+    python -m bench.makespan [--data DIR] [--every 8] [--seconds 5] [--seeds 1]
+        [--kinds fjsp,jsp,fjsp_sdst,fsp] [--least-ops 0] [--peers cp_sat,pyjobshop]
 
-Takes every n-th instance with a best known value from the developers' set. Every plan is checked by
-the independent checker. The peer is CP-SAT with two workers and presolve off (its default setting
-returns nothing on larger instances within this time), with intervals and no other tuning; it comes
-with ``pip install -e .[bench]``.
+Takes every n-th instance of the developers' set. Every plan is checked by the independent checker.
+Where no best value is published, the best of the run stands for it. Each peer is run in all its
+settings (presolve on and off; CP-SAT with 2 and 8 workers), and the best of them counts.
 """
 
 import argparse
@@ -16,40 +16,72 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from bench.makespan_peers import run, settings
 from workshop_brain.schedule.run import read, solve_file_text
-from workshop_brain.schedule.structure import Problem
 
 
-def cp_sat(problem: Problem, seconds: float) -> float:
-    """CP-SAT's makespan, NaN when it finds none."""
-    from ortools.sat.python import cp_model
+def ours(text: str, name: str, seconds: float, seeds: int) -> list[float]:
+    """The product's makespan with each seed, two workers; every plan was checked."""
+    return [
+        float(solve_file_text(text, name=name, seconds=seconds, workers=2, seed=k)["objective"])
+        for k in range(1, seeds + 1)
+    ]
 
-    model = cp_model.CpModel()
-    horizon = int(problem.alt_duration.sum())
-    on_machine: list[list[Any]] = [[] for _ in range(problem.n_machines)]
-    start = [model.new_int_var(0, horizon, "") for _ in range(problem.n_ops)]
-    end = [model.new_int_var(0, horizon, "") for _ in range(problem.n_ops)]
-    for o in range(problem.n_ops):
-        chosen = []
-        for m, work in problem.alternatives(o).items():
-            taken = model.new_bool_var("")
-            on_machine[m].append(model.new_optional_interval_var(start[o], work, end[o], taken, ""))
-            chosen.append(taken)
-        model.add_exactly_one(chosen)
-        for p, lag in problem.preds(o):
-            model.add(start[o] >= end[p] + lag)
-    for intervals in on_machine:
-        model.add_no_overlap(intervals)
-    span = model.new_int_var(0, horizon, "")
-    model.add_max_equality(span, end)
-    model.minimize(span)
-    solver = cp_model.CpSolver()
-    solver.parameters.max_time_in_seconds = seconds
-    solver.parameters.num_workers = 2
-    solver.parameters.cp_model_presolve = False
-    status = solver.solve(model)
-    found = status in (cp_model.OPTIMAL, cp_model.FEASIBLE)
-    return float(solver.objective_value) if found else math.nan
+
+def compare(row: dict[str, str], data: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """All figures of one instance."""
+    text = (data / row["file"]).read_text("utf-8")
+    values = ours(text, row["file"], options.seconds, options.seeds)
+    out: dict[str, Any] = {"instance": row["file"], "ops": int(row["ops"]), "ours": values}
+    is_line = row["kind"] == "fsp"
+    for setting in settings(options.peers):
+        problem = read(text, row["file"])
+        found = run(problem, setting, options.seconds, is_line=is_line)
+        out[setting.name] = None if math.isnan(found) else found
+    known = [float(row["upper_bound"])] if row["upper_bound"] else []
+    for peer in filter(None, options.peers.split(",")):
+        found = [v for k, v in out.items() if k.startswith(f"{peer}_") and v is not None]
+        out[peer] = min(found) if found else None
+        known += found if not row["upper_bound"] else []
+    out["best"] = known[0] if row["upper_bound"] else min([*known, *values])
+    return out
+
+
+def summary(kind: str, rows: list[dict[str, Any]], peers: str) -> list[str]:
+    """Geometric mean and worst gap of everybody, and who is better how often."""
+    lines = []
+    for who in ("ours", *filter(None, peers.split(","))):
+        gaps = []
+        for row in rows:
+            value = statistics.median(row[who]) if who == "ours" else row[who]
+            if value is not None:
+                gaps.append(value / row["best"])
+        if not gaps:
+            lines.append(f"{kind} {who}: nothing found on {len(rows)} instances")
+            continue
+        line = (
+            f"{kind} {who}: {len(gaps)} of {len(rows)} instances, geometric mean gap "
+            f"{100 * (statistics.geometric_mean(gaps) - 1):.2f} %, "
+            f"worst {100 * (max(gaps) - 1):.2f} %"
+        )
+        if who == "ours" and len(rows[0]["ours"]) > 1:
+            worst = [max(row["ours"]) / row["best"] for row in rows]
+            line += f"; worst seed of each {100 * (statistics.geometric_mean(worst) - 1):.2f} %"
+        lines.append(line)
+    for peer in filter(None, peers.split(",")):
+        sign = [
+            -1 if row[peer] is None else _sign(statistics.median(row["ours"]) - row[peer])
+            for row in rows
+        ]
+        lines.append(
+            f"{kind}: ours better than {peer} at its best setting on {sign.count(-1)}, "
+            f"equal on {sign.count(0)}, worse on {sign.count(1)}"
+        )
+    return lines
+
+
+def _sign(x: float) -> int:
+    return (x > 0) - (x < 0)
 
 
 def main() -> None:
@@ -58,34 +90,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/scheduling"))
     parser.add_argument("--every", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--least-ops", type=int, default=0)
     parser.add_argument("--most-ops", type=int, default=5000)
     parser.add_argument("--kinds", default="fjsp,jsp")
-    parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--family", default="", help="only families with this in their name")
+    parser.add_argument("--peers", default="", help="cp_sat,pyjobshop")
     options = parser.parse_args()
     with (options.data / "instances.csv").open(encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if r["upper_bound"]]
+        known = list(csv.DictReader(file))
     for kind in options.kinds.split(","):
-        gaps: dict[str, list[float]] = {"ours": [], "cp_sat": []}
-        chosen = [r for r in rows if r["kind"] == kind and int(r["ops"]) <= options.most_ops]
-        for row in chosen[options.every // 2 :: options.every]:
-            text = (options.data / row["file"]).read_text("utf-8")
-            best = float(row["upper_bound"])
-            done = solve_file_text(
-                text, name=row["file"], seconds=options.seconds, workers=2, seed=1
-            )
-            out = {"instance": row["file"], "ops": row["ops"], "best_known": best,
-                   "ours": done["objective"]}  # fmt: skip
-            gaps["ours"].append(done["objective"] / best)
-            if options.peer:
-                out["cp_sat"] = cp_sat(read(text, row["file"]), options.seconds)
-                if not math.isnan(out["cp_sat"]):
-                    gaps["cp_sat"].append(out["cp_sat"] / best)
-            print(json.dumps(out), flush=True)
-        for who, ratios in gaps.items():
-            if ratios:
-                mean, worst = statistics.geometric_mean(ratios), max(ratios)
-                print(f"{kind} {who}: {len(ratios)} instances, geometric mean gap "
-                      f"{100 * (mean - 1):.2f} %, worst {100 * (worst - 1):.2f} %")  # fmt: skip
+        fitting = [
+            r
+            for r in known
+            if r["kind"] == kind
+            and options.least_ops <= int(r["ops"]) <= options.most_ops
+            and options.family in r["family"]
+        ]
+        rows = []
+        for row in fitting[options.every // 2 :: options.every]:
+            rows.append(compare(row, options.data, options))
+            print(json.dumps(rows[-1]), flush=True)
+        for line in summary(kind, rows, options.peers) if rows else []:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

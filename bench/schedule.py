@@ -105,10 +105,10 @@ def _rates(problem: Problem, plan: Any) -> dict[str, int]:
     """One thread: moves tried with all their consequences, and places priced by estimate, per
     second of search; operations re-timed per second."""
     tables = lay_out(problem, plan, None, DOCUMENT_WEIGHTS, 1)
-    search(tables, 200, 0.0, 0.0, 0.0, 1.0, 0.0, problem.now)
+    search(tables, 200, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, problem.now)
     tried, priced = int(tables.tally[TRIED]), int(tables.tally[PRICED])
     clock = time.perf_counter()
-    search(tables, 20_000, 0.0, 0.0, 0.0, 1.0, 0.0, problem.now)
+    search(tables, 20_000, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, problem.now)
     took = time.perf_counter() - clock
     ptr, ops = sequences(problem, plan)
     again = []
@@ -182,6 +182,22 @@ def measure(problem: Problem, seed: int, seconds: list[float], reactions: int) -
     }
 
 
+def against_foreman(problem: Problem, seed: int, seconds: float) -> dict[str, Any]:
+    """Weighted tardiness and last end beside the foreman's, free and with his end kept."""
+    foreman = Dispatcher(problem).plan(Rule.FOREMAN, PLAIN)
+    late = objective(problem, foreman, None, DOCUMENT_WEIGHTS).weighted_tardiness_s
+    out: dict[str, Any] = {"ops": problem.n_ops, "machines": problem.n_machines, "seed": seed}
+    for name, keep_end in (("free", False), ("kept_end", True)):
+        solver = Solver(problem, 2, seed, keep_end=keep_end)
+        solver.within(seconds, None)
+        if verify(problem, solver.plan):
+            raise SystemExit("the checker refuses the plan")
+        ours = objective(problem, solver.plan, None, DOCUMENT_WEIGHTS).weighted_tardiness_s
+        out[f"{name}_times_lower"] = round(late / max(1.0, ours), 2)
+        out[f"{name}_makespan"] = round(int(solver.plan.end.max()) / int(foreman.end.max()), 4)
+    return out
+
+
 def _below(value: float, base: float) -> float:
     return round(100 * (1 - value / base), 1) if base > 0 else 0.0
 
@@ -194,11 +210,15 @@ def main() -> None:
     parser.add_argument("--seconds", default="1", help="SECONDS,...")
     parser.add_argument("--documents", nargs="*", default=[], help="instead of own instances")
     parser.add_argument("--reactions", type=int, default=60)
+    parser.add_argument("--foreman", action="store_true", help="only the foreman beside us")
     options = parser.parse_args()
     warm_up()
     seconds = [float(x) for x in options.seconds.split(",")]
     for path in options.documents:
         problem = read(Path(path).read_text("utf-8"), path)
+        if options.foreman:
+            print(json.dumps(against_foreman(problem, 1, max(seconds))), flush=True)
+            continue
         print(json.dumps(measure(problem, 1, seconds, options.reactions)), flush=True)
     for size in options.sizes.split(",") if not options.documents else []:
         ops, machines = (int(x) for x in size.split("x"))

@@ -22,8 +22,9 @@ export const clock = (ms: number): string =>
   time(ms, "c", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 export const hourMinute = (ms: number): string =>
   time(ms, "h", { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+/** Day and time of day, `2 Mar 10:47`; the month is a word, since 02/03 is another day elsewhere. */
 export const dayTime = (ms: number): string =>
-  time(ms, "d", { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  time(ms, "d", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).replace(",", "");
 export const day = (ms: number): string => time(ms, "D", { weekday: "short", month: "short", day: "numeric" });
 
 /** A number with as many digits as its size deserves; an en dash for none. */

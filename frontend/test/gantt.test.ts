@@ -73,9 +73,9 @@ test("a move to another day says which", () => {
   const day = 86_400_000;
   zone.value = "UTC";
   const later = move({ op: "o", start_from_ms: 10 * day + 3_600_000, start_to_ms: 11 * day + 7_200_000 }, 10 * day);
-  assert.match(later.start, /^01:00 → 12.01.*02:00$/);
+  assert.match(later.start, /^01:00 → 12 Jan 02:00$/);
   const tomorrow = move({ op: "o", start_from_ms: 11 * day + 3_600_000, start_to_ms: 11 * day + 7_200_000 }, 10 * day);
-  assert.match(tomorrow.start, /^12.01.*01:00 → 02:00$/);
+  assert.match(tomorrow.start, /^12 Jan 01:00 → 02:00$/);
   zone.value = undefined;
 });
 

@@ -45,7 +45,7 @@ test("a day begins at the plant's midnight", () => {
   const noon = Date.UTC(2026, 10, 22, 4, 30);
   assert.equal(midnight(noon), Date.UTC(2026, 10, 21, 16, 0));
   assert.equal(timeBeside(noon, noon + 3_600_000), "12:30");
-  assert.match(timeBeside(noon, noon + 86_400_000), /22.11.*12:30/);
+  assert.match(timeBeside(noon, noon + 86_400_000), /22 Nov 12:30/);
   zone.value = undefined;
 });
 

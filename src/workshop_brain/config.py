@@ -11,13 +11,17 @@ import re
 import tomllib
 import zoneinfo
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
+from workshop_brain.autonomy.settings import (
+    AutonomySettings,
+    EnvelopeSettings,
+    PlanningSettings,
+)
 from workshop_brain.connect.remote import IngestSettings
 from workshop_brain.connect.settings import (
     PROTOCOLS,
@@ -29,15 +33,21 @@ from workshop_brain.dispatch.open import WAYS
 from workshop_brain.dispatch.settings import DispatchSettings
 from workshop_brain.errors import ConfigError
 from workshop_brain.model.calendar import Calendar
-from workshop_brain.model.decision import DecisionClass, Level
+from workshop_brain.model.decision import WEIGHT_NAMES, DecisionClass, Level
 from workshop_brain.model.plant import (
+    Buffer,
+    Needs,
+    Person,
     Plant,
     Product,
     RoutingStep,
+    Tariff,
+    Tool,
     WorkCenter,
     WorkCenterKind,
     WorkUnit,
 )
+from workshop_brain.schedule.limits import MOST_SKILLS
 from workshop_brain.store.settings import HistorianSettings, catalog_fault
 
 T = TypeVar("T")
@@ -45,11 +55,14 @@ N = TypeVar("N", int, float)
 Table = Mapping[str, Any]
 _TOP = (
     "plant", "calendar", "work_center", "product", "source", "ingest", "history", "dispatch",
-    "autonomy", "envelope",
+    "autonomy", "envelope", "planning", "tool", "person", "buffer", "tariff",
 )  # fmt: skip
+_NEEDS = ("tools", "skills", "setup_tools", "setup_skills")
+_UNIT = ("id", "path", "families", "speed", "operators", "power_kw", *_NEEDS)
+_STEP = ("work_center", "family", "seconds", "after", "max_lag_s", "buffer", *_NEEDS)
 _CENTER = (
     "id", "area", "kind", "names", "calendar", "families", "setup_min", "units",
-    "capacity", "transport_s", "transit_s", "flow",
+    "capacity", "transport_s", "transit_s", "flow", *_NEEDS,
 )  # fmt: skip
 _HISTORY = tuple(f.name for f in fields(HistorianSettings) if f.name.startswith("retain_"))
 _ABOVE_ZERO = {
@@ -67,6 +80,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {  # least (beside 0) and most that ca
     "transit_s": (0, 1e7), "capacity": (0, 1e6), "operators": (0, 1000),
     "publishing_ms": (1, 3_600_000), "sampling_ms": (1, 3_600_000), "queue_s": (1, 604_800),
     "timeout_s": (0.1, 3600), "max_input_age_s": (0.1, 86_400), "veto_s": (1, 604_800),
+    "power_kw": (0, 1e5), "price": (0, 1e6), "quantity": (1, 1e6), "max_lag_s": (0, 1e7),
     "frozen_min": (0, 1e5), "lost_s": (1, 600), "spool_mb": (1, 1e7),
     **dict.fromkeys(_HISTORY, (1, 36_500)),
 }  # fmt: skip
@@ -93,6 +107,9 @@ class Settings:
         Empty for the built-in plant: the supervisor fills in the addresses of the twin.
     afar
         Id of a source to the collector on another host that reads it.
+    home
+        Directory of the plant file: further documents of the plant lie there, such as
+        ``balance/LINE.csv``. None when the settings came from no file.
     """
 
     plant: Plant
@@ -103,13 +120,17 @@ class Settings:
     dispatch: tuple[DispatchSettings, ...] = ()
     autonomy: AutonomySettings = field(default_factory=AutonomySettings)
     envelope: EnvelopeSettings = field(default_factory=EnvelopeSettings)
+    planning: PlanningSettings = field(default_factory=PlanningSettings)
     simulated: bool = False
+    home: Path | None = None
 
 
 def built_in() -> Settings:
     """The built-in transmission plant, to be fed by the twin."""
-    text = resources.files("workshop_brain.plants").joinpath("transmission.toml").read_text("utf-8")
-    return parse(text, origin="built-in transmission.toml", simulated=True)
+    home = Path(str(resources.files("workshop_brain.plants")))
+    text = (home / "transmission.toml").read_text("utf-8")
+    found = parse(text, origin="built-in transmission.toml", simulated=True)
+    return replace(found, home=home)
 
 
 def load(path: Path) -> Settings:
@@ -124,7 +145,8 @@ def load(path: Path) -> Settings:
         raise ConfigError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
     except (OSError, ValueError) as error:  # ValueError: NUL in the name
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse(text, origin=str(path))
+    found = parse(text, origin=str(path))
+    return found if found.home is not None else replace(found, home=path.parent)
 
 
 def parse(text: str, *, origin: str, simulated: bool = False) -> Settings:
@@ -157,6 +179,7 @@ def _settings(data: Table, *, simulated: bool) -> Settings:
         dispatch=dispatch,
         autonomy=_autonomy(_opt(data, "autonomy", "", dict, {}), plant),
         envelope=_build(EnvelopeSettings, _opt(data, "envelope", "", dict, {}), "envelope"),
+        planning=_planning(_opt(data, "planning", "", dict, {})),
         simulated=simulated,
     )
 
@@ -384,10 +407,13 @@ def _plant(data: Table) -> Plant:
     _unique("calendar", (c.id for c in own))
     calendars = {c.id: c for c in (Calendar(id="always", timezone=zone), *own)}
     root = f"{enterprise}/{site}"
-    centers = tuple(_center(row, at, root, calendars) for at, row in _rows(data, "work_center"))
+    shared = _shared(data, calendars)
+    centers = tuple(
+        _center(row, at, root, calendars, shared) for at, row in _rows(data, "work_center")
+    )
     _unique("work_center", (c.id for c in centers))
     _unique_paths(centers)
-    products = tuple(_product(row, at, centers) for at, row in _rows(data, "product"))
+    products = tuple(_product(row, at, centers, shared) for at, row in _rows(data, "product"))
     _unique("product", (p.id for p in products))
     return Plant(
         enterprise=enterprise,
@@ -395,8 +421,126 @@ def _plant(data: Table) -> Plant:
         timezone=zone,
         work_centers=centers,
         products=products,
+        tools=shared.tools,
+        people=shared.people,
+        buffers=shared.buffers,
+        tariff=_tariff(data, zone),
         names=_names(head, "plant"),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What work anywhere in the plant may ask for."""
+
+    tools: tuple[Tool, ...]
+    people: tuple[Person, ...]
+    buffers: tuple[Buffer, ...]
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Tools and skills with how many there are of each."""
+        skills = {skill for person in self.people for skill in person.skills}
+        return {
+            "tool": {tool.id: tool.quantity for tool in self.tools},
+            "skill": {s: sum(s in p.skills for p in self.people) for s in sorted(skills)},
+        }
+
+
+def _shared(data: Table, calendars: Mapping[str, Calendar]) -> _Shared:
+    tools = tuple(_tool(row, at, calendars) for at, row in _rows(data, "tool"))
+    people = tuple(_person(row, at, calendars) for at, row in _rows(data, "person"))
+    buffers = tuple(_buffer(row, at) for at, row in _rows(data, "buffer"))
+    for what, rows in (("tool", tools), ("person", people), ("buffer", buffers)):
+        _unique(what, (row.id for row in rows))
+    shared = _Shared(tools=tools, people=people, buffers=buffers)
+    both = sorted(shared.counts["tool"].keys() & shared.counts["skill"].keys())
+    if both:
+        raise ConfigError(f"person: {both[0]!r} is a skill and a tool; name one of them otherwise")
+    _few_skills(people)
+    return shared
+
+
+def _few_skills(people: tuple[Person, ...]) -> None:
+    """Every set of skills that hang together is counted, so there must not be too many."""
+    parts: list[set[str]] = []
+    for person in people:
+        joined = set(person.skills).union(*(part for part in parts if part & set(person.skills)))
+        parts = [part for part in parts if not part & joined] + [joined]
+        if len(joined) > MOST_SKILLS:
+            raise ConfigError(
+                f"person: the skills {', '.join(sorted(joined))} hang together through people who "
+                f"have several of them; at most {MOST_SKILLS} may, name fewer per person"
+            )
+
+
+def _tool(row: Table, where: str, calendars: Mapping[str, Calendar]) -> Tool:
+    _known(row, ("id", "quantity", "calendar"), where)
+    return Tool(
+        id=_name(_get(row, "id", where, str), f"{where}.id"),
+        quantity=_number(row, "quantity", where, int, 1, above_zero=True),
+        calendar=_times(row, where, calendars),
+    )
+
+
+def _person(row: Table, where: str, calendars: Mapping[str, Calendar]) -> Person:
+    _known(row, ("id", "skills", "calendar"), where)
+    skills = _texts(row, "skills", where, ())
+    if not skills:
+        raise ConfigError(f"{where}.skills: is empty; name what the person may be called for")
+    for i, skill in enumerate(skills):
+        _name(skill, f"{where}.skills[{i}]")
+    id = _name(_get(row, "id", where, str), f"{where}.id")
+    return Person(id=id, skills=skills, calendar=_times(row, where, calendars))
+
+
+def _buffer(row: Table, where: str) -> Buffer:
+    _known(row, ("id", "capacity"), where)
+    _get(row, "capacity", where, int)
+    id = _name(_get(row, "id", where, str), f"{where}.id")
+    return Buffer(id=id, capacity=_number(row, "capacity", where, int, 0))
+
+
+def _times(row: Table, where: str, calendars: Mapping[str, Calendar]) -> Calendar:
+    name = _opt(row, "calendar", where, str, "always")
+    return calendars[_choice(name, calendars, f"{where}.calendar", "calendar")]
+
+
+def _tariff(data: Table, zone: str) -> Tariff | None:
+    if "tariff" not in data:
+        return None
+    table = _get(data, "tariff", "", dict)
+    _known(table, ("price", "windows"), "tariff")
+    _get(table, "price", "tariff", float)
+    windows = []
+    for at, row in _rows(table, "windows", "tariff"):
+        _get(row, "price", at, float)
+        price = _number(row, "price", at, float, 0.0)
+        times = {"id": "tariff", "windows": [{k: v for k, v in row.items() if k != "price"}]}
+        windows.append((_calendar(times, at, zone), price))
+    return Tariff(price=_number(table, "price", "tariff", float, 0.0), windows=tuple(windows))
+
+
+def _needs(row: Table, where: str, shared: _Shared) -> Needs:
+    """``tools``, ``skills``, ``setup_tools`` and ``setup_skills`` of a table."""
+    found: dict[str, dict[str, int]] = {"run": {}, "setup": {}}
+    for key in _NEEDS:
+        what = "tool" if key.endswith("tools") else "skill"
+        for name, count in _asked(row, key, where).items():
+            place = _at(where, key)
+            there = shared.counts[what][_choice(name, shared.counts[what], place, what)]
+            if count > there:
+                raise ConfigError(f"{place}: needs {count} of {name!r}, there are {there}")
+            found["setup" if key.startswith("setup") else "run"][name] = count
+    return Needs(run=found["run"], setup=found["setup"])
+
+
+def _asked(row: Table, key: str, where: str) -> dict[str, int]:
+    """``["a", "b"]`` or ``{ a = 2 }`` as names and quantities."""
+    if not isinstance(row.get(key), dict):
+        return dict.fromkeys(_texts(row, key, where, ()), 1)
+    counts, place = _get(row, key, where, dict), _at(where, key)
+    return {name: _number(counts, name, place, int, 0, above_zero=True) for name in counts}
 
 
 def _unique_paths(centers: tuple[WorkCenter, ...]) -> None:
@@ -447,7 +591,9 @@ def _days(window: Table, where: str) -> list[int]:
     return days
 
 
-def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]) -> WorkCenter:
+def _center(
+    row: Table, where: str, root: str, calendars: Mapping[str, Calendar], shared: _Shared
+) -> WorkCenter:
     _known(row, _CENTER, where)
     id, area = _word(row, "id", where), _word(row, "area", where)
     kind = _opt(row, "kind", where, str, "machining")
@@ -464,7 +610,9 @@ def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]
     if kind == "batch" and capacity == 0:
         raise ConfigError(f"{where}.capacity: a batch work center needs > 0, got 0")
     parent = f"{root}/{area}/{id}/{'main' if kind == 'line' else 'c1'}"
-    units = tuple(_unit(unit, at, parent, families) for at, unit in _rows(row, "units", where))
+    units = tuple(
+        _unit(unit, at, parent, families, shared) for at, unit in _rows(row, "units", where)
+    )
     if not units:
         raise ConfigError(f"{where}.units: no units; at least one like {{ id = 'm1' }} is needed")
     _unique(f"{where}.units", (u.id for u in units))
@@ -480,6 +628,7 @@ def _center(row: Table, where: str, root: str, calendars: Mapping[str, Calendar]
         transport_s=_number(row, "transport_s", where, int, 0),
         transit_s=_number(row, "transit_s", where, int, 0),
         flow=_flow(row, where, kind),
+        needs=_needs(row, where, shared),
         names=_names(row, where),
     )
 
@@ -541,8 +690,10 @@ def _setup_s(row: Table, where: str, n: int) -> tuple[tuple[int, ...], ...]:
     return tuple(out)
 
 
-def _unit(row: Table, where: str, parent: str, families: tuple[str, ...]) -> WorkUnit:
-    _known(row, ("id", "path", "families", "speed", "operators"), where)
+def _unit(
+    row: Table, where: str, parent: str, families: tuple[str, ...], shared: _Shared
+) -> WorkUnit:
+    _known(row, _UNIT, where)
     id = _word(row, "id", where)
     own = _texts(row, "families", where, families)
     for family in own:
@@ -557,25 +708,45 @@ def _unit(row: Table, where: str, parent: str, families: tuple[str, ...]) -> Wor
         families=frozenset(own),
         speed=_number(row, "speed", where, float, 1.0, above_zero=True),
         operators=_number(row, "operators", where, int, 0),
+        power_kw=_number(row, "power_kw", where, float, 0.0),
+        needs=_needs(row, where, shared),
     )
 
 
-def _product(row: Table, where: str, centers: tuple[WorkCenter, ...]) -> Product:
+def _product(row: Table, where: str, centers: tuple[WorkCenter, ...], shared: _Shared) -> Product:
     _known(row, ("id", "names", "routing"), where)
     id = _name(_get(row, "id", where, str), f"{where}.id")
     known = {c.id: c for c in centers}
     steps: list[RoutingStep] = []
     for at, step in _rows(row, "routing", where):
-        steps.append(_step(step, at, known, [s.work_center for s in steps]))
+        steps.append(_step(step, at, known, [s.work_center for s in steps], shared))
     if not steps:
         raise ConfigError(f"{where}.routing: is empty; it needs at least one step")
+    _one_buffer(steps, where)
     return Product(id=id, routing=tuple(steps), names=_names(row, where))
 
 
+def _one_buffer(steps: list[RoutingStep], where: str) -> None:
+    """A lot stands in one place."""
+    to: dict[str, str] = {}
+    for step in steps:
+        for before in step.after if step.buffer else ():
+            if before in to:
+                raise ConfigError(
+                    f"{where}.routing: from {before!r} lots would stand in front of {to[before]!r} "
+                    f"and of {step.work_center!r}; leave one buffer out"
+                )
+            to[before] = step.work_center
+
+
 def _step(
-    step: Table, where: str, centers: Mapping[str, WorkCenter], before: list[str]
+    step: Table,
+    where: str,
+    centers: Mapping[str, WorkCenter],
+    before: list[str],
+    shared: _Shared,
 ) -> RoutingStep:
-    _known(step, ("work_center", "family", "seconds", "after"), where)
+    _known(step, _STEP, where)
     center = _get(step, "work_center", where, str)
     _choice(center, centers, f"{where}.work_center", "work center")
     family = _opt(step, "family", where, str, "any")
@@ -590,7 +761,72 @@ def _step(
         raise ConfigError(f"{where}.after: {sorted(missing)} must stand before this step")
     _get(step, "seconds", where, float)
     seconds = _number(step, "seconds", where, float, 0.0, above_zero=True)
-    return RoutingStep(work_center=center, family=family, seconds=seconds, after=after)
+    needs = _needs(step, where, shared)
+    _can_be_met(centers[center], family, needs, where, shared)
+    return RoutingStep(
+        work_center=center,
+        family=family,
+        seconds=seconds,
+        after=after,
+        needs=needs,
+        max_lag_s=_max_lag(step, where, centers, after),
+        buffer=_step_buffer(step, where, [centers[id] for id in (*after, center)], shared),
+    )
+
+
+def _can_be_met(center: WorkCenter, family: str, needs: Needs, where: str, shared: _Shared) -> None:
+    """Whether any unit has enough for itself and the step together."""
+    there = shared.counts["tool"] | shared.counts["skill"]
+    why = ""
+    for unit in center.units:
+        if unit.families and family not in unit.families:
+            continue
+        short = [
+            f"needs {own.get(name, 0) + n} of {name!r} with its unit, there are {there[name]}"
+            for own, asked in (
+                ({**center.needs.run, **unit.needs.run}, needs.run),
+                ({**center.needs.setup, **unit.needs.setup}, needs.setup),
+            )
+            for name, n in asked.items()
+            if own.get(name, 0) + n > there[name]
+        ]
+        if not short:
+            return
+        why = short[0]
+    raise ConfigError(f"{where}: {why}")
+
+
+def _max_lag(
+    step: Table, where: str, centers: Mapping[str, WorkCenter], after: tuple[str, ...]
+) -> int | None:
+    if "max_lag_s" not in step:
+        return None
+    value, place = _number(step, "max_lag_s", where, int, 0), f"{where}.max_lag_s"
+    if not after:
+        raise ConfigError(f"{place}: no step is before this one; name it in 'after'")
+    for id in after:
+        least = centers[id].transport_s + centers[id].transit_s
+        if value < least:
+            raise ConfigError(
+                f"{place}: transport and transit from {id!r} alone take {least} s, got {value}"
+            )
+    return value
+
+
+def _step_buffer(step: Table, where: str, around: list[WorkCenter], shared: _Shared) -> str:
+    name, place = _opt(step, "buffer", where, str, ""), f"{where}.buffer"
+    if not name:
+        return ""
+    _choice(name, [buffer.id for buffer in shared.buffers], place, "buffer")
+    if len(around) < 2:
+        raise ConfigError(f"{place}: no step is before this one; name it in 'after'")
+    for center in around:
+        if center.kind is not WorkCenterKind.MACHINING:
+            raise ConfigError(
+                f"{place}: buffers stand between machining work centers, {center.id!r} is of kind "
+                f"{center.kind.value}"
+            )
+    return name
 
 
 def _source(row: Table, where: str) -> SourceSettings:
@@ -662,6 +898,18 @@ def _dispatch(row: Table, where: str, plant: Plant) -> DispatchSettings:
                 raise ConfigError(f"{where}.{key} is missing; way {settings.way!r} needs it")
         _catalog_fault(settings.url, f"{where}.url", OpcUaSettings.schemes)
     return settings
+
+
+def _planning(table: Table) -> PlanningSettings:
+    _known(table, ("measured", "weights"), "planning")
+    place = "planning.weights"
+    given = _opt(table, "weights", "planning", dict, {})
+    _known(given, WEIGHT_NAMES, place)
+    weights = {name: _number(given, name, place, float, 0.0) for name in given}
+    if set(weights) == set(WEIGHT_NAMES) and not any(weights.values()):
+        raise ConfigError(f"{place}: all are 0, so every plan is as good as any; set one above 0")
+    measured = _opt(table, "measured", "planning", bool, PlanningSettings().measured)
+    return PlanningSettings(weights=weights, measured=measured)
 
 
 def _levels(table: Table, key: str, where: str) -> dict[DecisionClass, Level]:

@@ -16,7 +16,7 @@ from workshop_brain.app.desk import OrderDesk
 from workshop_brain.app.plans import read_plan
 from workshop_brain.autonomy.record import read_decision
 from workshop_brain.autonomy.replay import replay
-from workshop_brain.config import built_in
+from workshop_brain.config import Settings, built_in
 from workshop_brain.dispatch.open import open_dispatchers
 from workshop_brain.dispatch.settings import DispatchSettings
 from workshop_brain.errors import NotAllowedError, OrderError
@@ -71,25 +71,25 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(path: Path) -> AsyncIterator[Desk]:
+async def desk(path: Path, settings: Settings = SETTINGS) -> AsyncIterator[Desk]:
     records = Records(path / "records.sqlite")
     ledger = Ledger(path / "ledger", anchor=records.anchor())
-    products = [p.id for p in SETTINGS.plant.products]
+    products = [p.id for p in settings.plant.products]
     records.save_requests(
         [
             WorkRequest(
-                id=f"W{k}", product=products[k % 6], quantity=80,
+                id=f"W{k}", product=products[k % 6 % len(products)], quantity=80,
                 due_ns=START + (30 + 3 * k) * NS_PER_H,
             )
             for k in range(20)
         ]
     )  # fmt: skip
-    dispatch = [DispatchSettings(work_center=c.id) for c in SETTINGS.plant.work_centers]
+    dispatch = [DispatchSettings(work_center=c.id) for c in settings.plant.work_centers]
     source, clock, events = Source(), Clock(), list[Event]()
     decider = Decider(
-        plant=SETTINGS.plant,
-        autonomy=SETTINGS.autonomy,
-        envelope=SETTINGS.envelope,
+        plant=settings.plant,
+        autonomy=settings.autonomy,
+        envelope=settings.envelope,
         dispatch=dispatch,
         dispatchers=open_dispatchers(dispatch),
         records=records,
@@ -97,7 +97,7 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
         clock=clock,
         plans_dir=path / "plans",
         sources=lambda: [source],
-        feeds=lambda: {c.id: frozenset({"plant"}) for c in SETTINGS.plant.work_centers},
+        feeds=lambda: {c.id: frozenset({"plant"}) for c in settings.plant.work_centers},
         announce=events.append,
         options=DecideOptions(
             poll_s=0.2, tick_s=0.05, improve_iterations=1, start_iterations=20_000, orders_s=0.1

@@ -157,6 +157,22 @@ def test_keys_move_an_operation_and_the_price_comes_first(page: Any, house: Hous
     weights = page.request.get(f"{house.url}api/v1/schedule/weights").json()
     assert weights["pairs"] == 1
     assert all(value >= 0 for value in weights["fitted"].values())
+    page.locator(".weights").get_by_role("button", name="Use the fitted weights").click()
+    page.get_by_text("weights that planner set").wait_for()
+    used = page.request.get(f"{house.url}api/v1/schedule/weights").json()
+    assert used["present"] == weights["fitted"]
+    assert used["plant"] == weights["plant"]
+    page.locator(".weights").get_by_role("button", name="Change").click()
+    page.locator(".weights").get_by_label("Changeover, per s").fill("0.25")
+    assert violations(page) == []
+    page.locator(".weights").get_by_role("button", name="Use these weights").click()
+    page.locator(".weights").get_by_role("button", name="Change").wait_for()
+    used = page.request.get(f"{house.url}api/v1/schedule/weights").json()
+    assert used["present"] == {**weights["fitted"], "setup": 0.25}
+    page.locator(".weights").get_by_role("button", name="Back to the plant's own").click()
+    page.get_by_text("by the plant's own weights").wait_for()
+    own = page.request.get(f"{house.url}api/v1/schedule/weights").json()
+    assert own["present"] == own["plant"]
     page.get_by_label(f"Let {bar['op']} go").click()
     page.wait_for_selector(".pins", state="detached")
     assert view_of(page, house)["pins"] == []
@@ -223,6 +239,70 @@ def test_scenarios_stand_side_by_side(page: Any, house: House) -> None:
     page.keyboard.press("Escape")
 
 
+def test_a_scenario_is_carried_out_by_keys_once_its_steps_were_shown(
+    page: Any, house: House
+) -> None:
+    show(page, "schedule", ".gantt-hold canvas")
+    page.get_by_role("button", name="Compare scenarios").click()
+    dialog = page.locator("dialog.scenarios")
+    dialog.get_by_label("What happens").select_option("down")
+    dialog.get_by_role("button", name="Add to the scenario").click()
+    dialog.get_by_role("button", name="Work them out").click()
+    page.wait_for_selector(".compared")
+    dialog.get_by_role("button", name="Scenario A: Carry out …").click()
+    page.wait_for_selector(".review")
+    said = page.locator(".review").inner_text()
+    assert "New order NEW-1: 60 x" in said
+    assert "Planned stop of soft1 from" in said
+    assert "Soft machining" in said
+    assert violations(page) == []
+    # Nothing has happened so far; the focus is on what makes it happen.
+    assert view_of(page, house)["declared"] == []
+    page.keyboard.press("Enter")
+    dialog.get_by_text("Scenario A is carried out").wait_for()
+    (row,) = view_of(page, house)["declared"]
+    assert (row["kind"], row["by"]) == ("down", "planner")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".declared li")
+    page.wait_for_selector("text=A planner changed orders or working times.")
+    assert "planned stop" in page.locator(".legend").inner_text()
+    assert violations(page) == []
+    # The same again is refused with the way out, in the reader's language.
+    again = {
+        "kind": "down",
+        "machine": row["place"],
+        "from": row["from_ms"],
+        "until": row["until_ms"],
+    }
+    answer = page.request.post(
+        f"{house.url}api/v1/schedule/scenarios/carry-out",
+        data={"changes": [again]},
+        headers={"Origin": house.url.rstrip("/"), "Accept-Language": "zh"},
+    )
+    assert answer.status == 409
+    assert "已有计划停机" in answer.json()["error"]["message"]
+    page.get_by_role("button", name="Take back: soft1").click()
+    page.wait_for_selector(".declared", state="detached")
+    assert view_of(page, house)["declared"] == []
+
+
+def test_why_not_earlier_and_why_not_then_are_answered(page: Any, house: House) -> None:
+    bar = bars_ahead(view_of(page, house))[-1]
+    show(page, f"schedule?op={bar['op']}", ".why")
+    page.get_by_role("button", name="Why not earlier?").click()
+    page.wait_for_selector(".why .reasons li", timeout=30_000)
+    page.get_by_label("Another start").press("Enter")
+    page.wait_for_selector(".why h3:has-text('Why not at')")
+    page.wait_for_selector(".why .reasons li", timeout=30_000)
+    assert violations(page) == []
+    url = f"{house.url}api/v1/schedule/why-not?op={bar['op']}"
+    late = page.request.get(f"{url}&start={bar['start_ms'] + 2 * HOUR_MS}").json()
+    assert "schedule.then_cost" in [m["id"] for m in late["messages"]]
+    assert late["after"]["objective"] >= late["before"]["objective"]
+    assert page.request.get(url).status == 422
+    assert page.request.get(f"{house.url}api/v1/schedule/why-not?op=x&start=earlier").status == 404
+
+
 def test_the_line_shows_its_balance_from_the_plants_own_document(page: Any, house: House) -> None:
     show(page, "line/asm1?balance=1", ".balance .note")
     assert "balance/asm1.csv" in page.locator(".balance .note").inner_text()
@@ -230,9 +310,11 @@ def test_the_line_shows_its_balance_from_the_plants_own_document(page: Any, hous
     folder.mkdir()
     (folder / "asm1.csv").write_text(TASKS, "utf-8")
     (folder / "asm1.now.csv").write_text(TODAY, "utf-8")
+    page.get_by_label("Takt wanted").fill("37")
     page.get_by_role("button", name="Rebalance").click()
-    show(page, "schedule", ".gantt-hold canvas")
-    show(page, "line/asm1?balance=1", ".yamazumi svg")
+    page.wait_for_selector(".yamazumi svg")
+    today = page.get_by_role("spinbutton", name="Takt today")
+    assert today.input_value() == "52"  # the longest station of today
     assert page.locator(".yamazumi").count() == 2
     moved = page.locator(".balance tbody tr").count()
     assert moved >= 1

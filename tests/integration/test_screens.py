@@ -199,7 +199,8 @@ class Desk:
     def weights_view(self) -> dict[str, Any]:
         weights = {"tardiness": 1.0, "setup": 0.1}
         return {
-            "present": weights, "fitted": weights, "pairs": 0, "agrees_before": 0, "agrees": 0,
+            "present": weights, "plant": weights, "fitted": weights, "by": "", "time_ns": None,
+            "pairs": 0, "agrees_before": 0, "agrees": 0,
         }  # fmt: skip
 
     def print_page(self, language: str | None = None) -> str:

@@ -37,6 +37,7 @@ from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import WorkRequest
 from workshop_brain.model.signal import Samples, SignalDef, SignalKind
 from workshop_brain.model.state import UnitState
+from workshop_brain.schedule.preferences import read_weights
 from workshop_brain.store.historian import Historian
 from workshop_brain.store.records import Records
 from workshop_brain.web.api import create_app, first_link
@@ -141,6 +142,10 @@ class Desk:
 
     def weights_view(self) -> dict[str, Any]:
         return {"present": {}, "fitted": {}, "pairs": 0}
+
+    def set_weights(self, values: dict[str, float] | None, user: str) -> dict[str, Any]:
+        read_weights(values or {})
+        return self.weights_view()
 
     def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
         for event in events:
@@ -368,6 +373,8 @@ CHANGES = [
     ("POST", "/schedule/pins/price", {"op": "A1.soft", "machine": "soft1"}, "operator"),
     ("POST", "/schedule/pins", {"id": "p1"}, "planner"),
     ("DELETE", "/schedule/pins/A1.soft", None, "planner"),
+    ("PUT", "/schedule/weights", {"weights": {"setup": 1}}, "planner"),
+    ("DELETE", "/schedule/weights", None, "planner"),
     ("POST", "/decisions/d1/approve", {}, "planner"),
     ("POST", "/decisions/d1/reject", {}, "operator"),
     ("POST", "/decisions/d1/veto", {}, "operator"),

@@ -130,12 +130,15 @@ def test_search_is_feasible_never_worse_and_reproducible(problem: Problem, seed:
 
 
 @FAST
-@given(problems(), st.integers(0, 99))
-def test_search_keeps_account_of_its_cost(problem: Problem, seed: int) -> None:
-    weights = Weights(setup=0.5, flow=0.3, move=0.7, shift=0.2, near_s=50)
+@given(problems(), st.integers(0, 99), st.floats(0.0, 5.0), st.floats(0.0, 1.0))
+def test_search_keeps_account_of_its_cost(
+    problem: Problem, seed: int, end: float, end_share: float
+) -> None:
     plan = construct(problem, Rule.EDD)
+    by = problem.now + int(end_share * (int(plan.end.max(initial=problem.now)) - problem.now))
+    weights = Weights(setup=0.5, flow=0.3, end=end, end_by=by, move=0.7, shift=0.2, near_s=50)
     tables = lay_out(problem, plan, plan, weights, seed)
-    search(tables, 200, 3.0, 0.0, 1e9, weights.tardiness, weights.setup, problem.now)
+    search(tables, 200, 3.0, 0.0, 1e9, weights.tardiness, weights.setup, end, problem.now)
     start = objective(problem, plan, plan, weights).objective
     value = objective(problem, best_plan(problem, tables), plan, weights).objective
     assert value - start == pytest.approx(float(tables.cost[1]), abs=1e-6)

@@ -222,7 +222,35 @@ def test_merged_cells_count_for_each_of_their_rows() -> None:
         ({"calendars": "machine,from,to\nL1,2026-01-05,2026-01-04\n"}, ["'to'", "not after"]),
         ({"calendars": "machine,from,to,kind\nL1,2026-1-5,2026-1-6,tea\n"}, ["'tea'", "open"]),
         ({"settings": "name,value\ntime zone,Mars/Base\n"}, ["Mars/Base", "Europe/Berlin"]),
-        ({"operators": "operator,skill\nAnna,weld\n"}, ["operators.csv", "people"]),
+        ({"operators": "operator,skill\nAnna,weld\nAnna,mill\n"}, ["row 3", "'Anna'", "one row"]),
+        ({"operators": "operator\nAnna\n"}, ["operators.csv", "skills", "技能"]),
+        ({"tools": "tool,quantity\njig,0\n"}, ["tools.csv", "row 2", "'0'", "from 1 to"]),
+        (
+            {"routings": "item,operation,machine,time (s),skills\nshaft,1,L1,5,weld\n"},
+            ["row 2", "'skills'", "needs 1 of 'weld'", "operators", "has 0"],
+        ),
+        (
+            {
+                "tools": "tool\njig\n",
+                "routings": "item,operation,machine,time (s),tools\nshaft,1,L1,5,jig*2\n",
+            },
+            ["'jig*2'", "needs 2 of 'jig'", "tools", "has 1"],
+        ),
+        (
+            {
+                "routings": "item,operation,machine,time (s),transport (min),max wait (s)\n"
+                "shaft,1,L1,5,1,30\n"
+            },
+            ["'max wait (s)'", "less than the transport time"],
+        ),
+        (
+            {"orders": "order,item,release,deadline\nA,shaft,2026-01-05,2026-01-04\n"},
+            ["'deadline'", "not after"],
+        ),
+        ({"calendars": "operator,from,to\nMao,2026-1-5,2026-1-6\n"}, ["'Mao'", "no operator"]),
+        ({"calendars": "machine,day,from,to\nL1,Mon-Fry,6:00,14:00\n"}, ["'Mon-Fry'", "周一"]),
+        ({"calendars": "machine,day,from,to\nL1,Mon,6:00,25:00\n"}, ["'25:00'", "HH:MM"]),
+        ({"settings": "name,value\nrepeat shifts,fortnightly\n"}, ["fortnightly", "weekly"]),
         ({"machines": "machine\nL1\nL1\n"}, ["row 3", "'L1'", "twice"]),
     ],
 )
@@ -352,18 +380,81 @@ def test_pyjobshop_gives_our_plan_the_same_value(seed: int, objective: dict[str,
     assert again.objective <= result["objective"], "the library takes our plan as feasible"
 
 
+def limited_data(seed: int) -> pyjobshop.ProblemData:
+    """Machines, two kinds of renewables of which each task takes some, deadlines, maximum lags."""
+    draw = random.Random(seed)
+    model = pyjobshop.Model()
+    machines = [model.add_machine(name=f"M{m}") for m in range(2)]
+    crane = model.add_renewable(capacity=1, breaks=[(20, 24)], name="crane")
+    staff = model.add_renewable(capacity=3, name="staff")
+    for _ in range(4):
+        job = model.add_job(deadline=90)
+        for k in range(3):
+            before, task = model.tasks[-1] if k else None, model.add_task(job=job)
+            more, demands = [staff], [0, draw.randint(1, 2)]
+            if draw.random() < 0.5:
+                more, demands = [staff, crane], [*demands, 1]
+            for machine in draw.sample(machines, draw.randint(1, 2)):
+                model.add_mode(task, [machine, *more], draw.randint(1, 6), demands)
+            if before is not None:
+                model.add_end_before_start(before, task, delay=1)
+                if draw.random() < 0.5:
+                    model.add_start_before_end(task, before, delay=-6)
+    meeting = model.add_task(latest_end=60, name="meeting")  # people alone
+    model.add_mode(meeting, [staff], 4, [3])
+    for t, task in enumerate(model.tasks[:-1]):
+        task.name = f"T{t}"
+    model.set_objective(weight_makespan=1)
+    return model.data()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_renewables_deadlines_and_maximum_lags_of_pyjobshop_are_kept(seed: int) -> None:
+    data = limited_data(seed)
+    result = solve_file_text(data.to_json(), iterations=200, seed=seed)
+    problem = read(data.to_json())
+    assert problem.limits is not None
+    assert {tool.id for tool in problem.limits.tools} == {"crane", "staff"}
+    plan = Plan.from_json(problem, result)
+    fixed = json.loads(data.to_json())
+    for task in fixed["tasks"]:
+        o = problem.op(task["name"])
+        task["earliest_start"] = task["latest_start"] = int(plan.start[o])
+        task["earliest_end"] = task["latest_end"] = int(plan.end[o])
+    for mode in fixed["modes"]:
+        task = data.tasks[mode["task"]]
+        o = problem.op(task.name)
+        m = problem.machine_ids[plan.machine[o]]
+        if m not in (f"M{mode['resources'][0]}", f"task {task.name}"):
+            mode["duration"] = 10**6  # so that only the machine of the plan can be taken
+    again = pyjobshop.solve(pyjobshop.ProblemData.from_json(json.dumps(fixed)), time_limit=10)
+    assert again.status.value in ("Optimal", "Feasible"), "the library takes our plan as feasible"
+    assert again.objective == result["objective"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda m, t, r: m.add_consecutive(*t), "constraints.consecutive"),
         (lambda m, t, r: m.add_end_before_start(*t, delay=-1), "delay -1"),
-        (lambda m, t, r: m.add_task(latest_end=9), "latest_end 9"),
+        (lambda m, t, r: m.add_task(latest_start=9), "latest_start 9"),
         (lambda m, t, r: m.add_task(optional=True), "optional"),
-        (lambda m, t, r: m.add_renewable(capacity=2), "renewable"),
+        (lambda m, t, r: m.add_consumable(capacity=2), "consumable"),
+        (lambda m, t, r: m.add_start_before_end(t[1], t[0], delay=-2), "start_before_end[0]"),
+        (
+            lambda m, t, r: m.add_mode(t[0], [r[0], m.add_renewable(capacity=2)], 2, [0, 1]),
+            "only equal ones",
+        ),
+        (
+            lambda m, t, r: m.add_mode(
+                t[0], [r[0], m.add_renewable(capacity=1, breaks=[(1, 2)])], 2, [0, 0]
+            ),
+            "keep its breaks",
+        ),
         (lambda m, t, r: m.add_machine(no_idle=True), "no_idle"),
         (lambda m, t, r: m.add_machine(breaks=[(1, 2)]), ""),
         (lambda m, t, r: m.set_objective(weight_tardy_jobs=1), "weight_tardy_jobs"),
-        (lambda m, t, r: m.add_mode(t[0], m.resources, 3), "2 resources at a time"),
+        (lambda m, t, r: m.add_mode(t[0], m.resources, 3), "2 machines at a time"),
     ],
 )
 def test_what_pyjobshop_has_and_we_have_not_is_refused_by_name(change: Any, said: str) -> None:
@@ -505,3 +596,119 @@ def test_the_example_of_the_guide_is_planned() -> None:
     problem = orders_problem(document)
     assert (problem.n_jobs, problem.n_ops, problem.n_machines) == (4, 8, 3)
     assert verify(problem, construct(problem)) == []
+
+
+LIMITS = {
+    "operators.csv": "operator,skills\nLi,turn;set\nWu,turn\n",
+    "tools.csv": "tool,quantity\nchuck,2\n",
+    "machines.csv": """machine,work center,skills,setup skills,batch
+L1,lathes,turn,set,
+L2,lathes,turn,set,
+H,furnaces,,,3
+""",
+    "routings.csv": """item,operation,machine,time (min),family,tools,max wait (h),load size
+shaft,10,L1;L2,30,long,chuck*2,,
+shaft,20,H,60,long,,2,2
+case,10,L1;L2,40,round,chuck,,
+case,20,H,60,long,,,
+""",
+    "changeovers.csv": "work center,from,to,time (min)\nlathes,*,*,10\nlathes,long,long,0\n"
+    "lathes,round,round,0\n",
+    "orders.csv": """order,item,release date,due date,deadline
+A1,shaft,2026-01-05 06:00,2026-01-05 12:00,2026-01-06
+A2,case,2026-01-05 06:00,2026-01-05 12:00,
+A3,case,2026-01-05 06:00,2026-01-05 12:00,
+""",
+    "calendars.csv": """operator,tool,machine,day,from,to,kind
+Li;Wu,,,Mon-Fri,06:00,14:00,open
+Wu,,,Mon-Fri,12:00,12:30,break
+,chuck,,Mon,08:00,09:00,closed
+,,H,daily,22:00,06:00,closed
+""",
+    "settings.csv": "name,value\ntime zone,Europe/Berlin\n",
+}
+LIMITS_ZH = {
+    "人员": [["姓名", "技能"], ["Li", "turn、set"], ["Wu", "turn"]],
+    "工装": [["工装", "数量"], ["chuck", 2]],
+    "设备": [["设备", "工作中心", "技能", "换型技能", "炉容量"], ["L1", "lathes", "turn", "set"],
+             ["L2", "lathes", "turn", "set"], ["H", "furnaces", None, None, 3]],
+    "工艺路线": [
+        ["物料", "工序", "设备", "工时（分钟）", "换型组", "夹具", "最长等待（小时）", "装炉量"],
+        ["shaft", 10, "L1;L2", 30, "long", "chuck×2"],
+        ["shaft", 20, "H", 60, "long", None, 2, 2],
+        ["case", 10, "L1;L2", 40, "round", "chuck"],
+        ["case", 20, "H", 60, "long"],
+    ],
+    "换型": [["工作中心", "从", "到", "时间（分钟）"], ["lathes", "*", "*", 10],
+             ["lathes", "long", "long", 0], ["lathes", "round", "round", 0]],
+    "订单": [["订单号", "物料", "下达日期", "交期", "最迟完成"],
+             ["A1", "shaft", "2026-01-05 06:00", "2026-01-05 12:00", "2026-01-06"],
+             ["A2", "case", "2026-01-05 06:00", "2026-01-05 12:00"],
+             ["A3", "case", "2026-01-05 06:00", "2026-01-05 12:00"]],
+    "班次": [["人员", "工装", "设备", "星期", "开始", "结束", "类型"],
+             ["Li;Wu", None, None, "周一至周五", "06:00", "14:00", "上班"],
+             ["Wu", None, None, "周一至周五", "12:00", "12:30", "休息"],
+             [None, "chuck", None, "周一", "08:00", "09:00", "停"],
+             [None, None, "H", "每天", "22:00", "06:00", "停机"]],
+    "参数": [["参数", "值"], ["时区", "Europe/Berlin"]],
+}  # fmt: skip
+
+
+def test_people_tools_furnaces_deadlines_and_weekly_shifts_are_read() -> None:
+    document = orders_document(encoded(LIMITS))
+    problem = orders_problem(document)
+    limits = problem.limits
+    assert limits is not None
+    assert [(who.id, who.skills) for who in limits.operators] == [
+        ("Li", ("turn", "set")), ("Wu", ("turn",))
+    ]  # fmt: skip
+    hour = 3600
+    li, wu = (who.closed for who in limits.operators)
+    assert li[0] == (8 * hour, 24 * hour)  # planning starts on Monday, 6:00
+    assert li[4] == (4 * 24 * hour + 8 * hour, 7 * 24 * hour)  # the weekend
+    assert wu[0] == (6 * hour, 6 * hour + 1800)
+    assert limits.tools[0].closed[0] == (2 * hour, 3 * hour)
+    assert problem.calendar[2][0] == (-8 * hour, 0)
+    assert limits.op_needs == ((0, "chuck", 2), (2, "chuck", 1), (4, "chuck", 1))
+    assert limits.machine_needs == ((0, "turn", 1), (1, "turn", 1))
+    assert limits.machine_setup_needs == ((0, "set", 1), (1, "set", 1))
+    assert limits.max_lags == ((0, 1, 2 * hour),)
+    assert limits.batches == ((2, 3),)
+    assert limits.sizes == ((1, 2),)
+    assert {tick for _, tick in limits.deadlines} == {42 * hour}
+    assert "weekly shifts are laid out up to 2026" in " ".join(document["notes"])
+    planned(problem)
+
+
+def test_a_chinese_workbook_with_limits_gives_the_same_as_english_files() -> None:
+    chinese = orders_document({"x.xlsx": workbook(LIMITS_ZH)})
+    assert core(chinese) == core(orders_document(encoded(LIMITS)))
+
+
+def test_the_last_listed_week_of_shifts_repeats_when_that_is_asked_for() -> None:
+    files = dict(LIMITS) | {
+        "calendars.csv": "operator,from,to,kind\n"
+        "Li;Wu,2026-01-05 06:00,2026-01-05 14:00,shift\n"
+        "Li;Wu,2026-01-06 06:00,2026-01-06 10:00,shift\n"
+    }
+    once = orders_problem(orders_document(encoded(files))).limits
+    files["settings.csv"] += "repeat shifts,weekly\n"
+    weekly = orders_problem(orders_document(encoded(files))).limits
+    assert once is not None
+    assert weekly is not None
+    hour = 3600
+    assert once.operators[0].closed == ((8 * hour, 24 * hour),)
+    assert weekly.operators[0].closed[:3] == (
+        (8 * hour, 24 * hour), (28 * hour, 7 * 24 * hour), (7 * 24 * hour + 8 * hour, 8 * 24 * hour)
+    )  # fmt: skip
+
+
+def test_an_order_file_whose_deadline_cannot_be_kept_names_the_order() -> None:
+    files = dict(LIMITS) | {
+        "orders.csv": LIMITS["orders.csv"].replace("2026-01-06\n", "2026-01-05 07:00\n")
+    }
+    text = json.dumps(orders_document(encoded(files)))
+    with pytest.raises(InfeasibleError, match=r"A1 is not planned.* 2026-01-05 06:00:00"):
+        solve_file_text(text, iterations=20)
+    answer = solve_file_text(text, iterations=20, may_leave=True)
+    assert [row["job"] for row in answer["unscheduled"]] == ["A1"]

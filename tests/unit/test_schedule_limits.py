@@ -350,3 +350,73 @@ def test_documents_with_limits_are_solved_and_repaired() -> None:
     event = json.dumps({"time": 9, "kind": "breakdown", "machine": 1, "until": 14})
     assert verify_file_text(text, json.dumps(solved["plan"]))["feasible"]
     assert react_file_text(text, json.dumps(solved["plan"]), event)["feasible"]
+
+
+def _rush(**more: Any) -> Document:
+    return {"id": "R", "family": 1, "release": 0, "due": 20, "weight": 9} | more
+
+
+def test_a_rush_order_brings_limits_of_its_own() -> None:
+    data = _document()
+    data["tools"] = [{"id": "fixture"}]
+    data["operators"] = [{"id": "li", "skills": ["turn"]}]
+    _op(data, "B", 0, tools=["fixture"])
+    text = json.dumps(data)
+    solved = solve_file_text(text, iterations=300)
+    job = _rush(
+        deadline=90,
+        operations=[
+            {"alternatives": [[0, 6]], "skills": ["turn"]},
+            {"alternatives": [[1, 6]], "tools": ["fixture"], "max_lag": 4, "lag": 2},
+            {"alternatives": [[0, 2], [1, 2]], "after": [0], "lag": 30},
+        ],
+    )
+    event = {"time": 3, "kind": "rush_order", "job": job}
+    answer = react_file_text(text, json.dumps(solved), json.dumps(event))
+    assert answer["unscheduled"] == []
+    whole = json.dumps(data | {"jobs": [*data["jobs"], job]})
+    assert verify_file_text(whole, json.dumps(answer))["feasible"]
+    at = {(row["job"], row["op"]): row for row in answer["plan"]}
+    for change, kind in (
+        ({("R", 1): 8}, "max_lag"),
+        ({("R", 2): 5}, "precedence"),
+    ):
+        rows = [dict(row) for row in answer["plan"]]
+        for row in rows:
+            by = change.get((row["job"], row["op"]))
+            if by is not None:
+                later = max(r["end"] for r in rows) + by if kind == "max_lag" else at["R", 0]["end"]
+                row["end"] += later - row["start"]
+                row["setup_start"] = row["start"] = later
+        kinds = {v["kind"] for v in verify_file_text(whole, json.dumps(rows))["violations"]}
+        assert kind in kinds
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        (_rush(operations=[{"alternatives": [[0, 6]], "tools": ["saw"]}]), "no tool 'saw'"),
+        (
+            _rush(operations=[{"alternatives": [[0, 6]], "after": [1]},
+                              {"alternatives": [[0, 6]], "after": [0]}]),
+            "in a circle",
+        ),
+        (_rush(deadline="soon", operations=[{"alternatives": [[0, 6]]}]), "deadline must be"),
+    ],
+)  # fmt: skip
+def test_what_a_rush_order_cannot_bring_is_named(job: Document, message: str) -> None:
+    text = json.dumps(_document())
+    plan = json.dumps(solve_file_text(text, iterations=50))
+    event = json.dumps({"time": 3, "kind": "rush_order", "job": job})
+    with pytest.raises(OrderError, match=message):
+        react_file_text(text, plan, event)
+
+
+def test_a_rush_order_that_misses_its_deadline_is_left_out() -> None:
+    text = json.dumps(_document())
+    plan = json.dumps(solve_file_text(text, iterations=50))
+    job = _rush(deadline=12, operations=[{"alternatives": [[0, 60]]}])
+    event = json.dumps({"time": 3, "kind": "rush_order", "job": job})
+    answer = react_file_text(text, plan, event)
+    assert [row["job"] for row in answer["unscheduled"]] == ["R"]
+    assert answer["unscheduled"][0]["why"]["kind"] == "deadline"

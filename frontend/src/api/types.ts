@@ -86,7 +86,10 @@ export interface Bar {
 export interface Pin { op: string; machine: string; start_ms: number | null; by: string; met: boolean }
 export interface Actual { op: string; machine: string; start_ms: number; end_ms: number | null; state: string }
 export interface Ghost { op: string; machine: string; start_ms: number; end_ms: number }
-export interface Closed { machine: string; start_ms: number; end_ms: number }
+/** `kind` is `stop` for a planned stop that somebody declared, else the calendar's. */
+export interface Closed { machine: string; start_ms: number; end_ms: number; kind?: "calendar" | "stop" }
+/** A planned stop of a unit, or an extra shift of a work center. */
+export interface Declared { id: string; kind: "down" | "shift"; place: string; from_ms: number; until_ms: number; by: string }
 export interface ScheduleView {
   plan_id: string | null; time_ms: number; now_ms: number; frozen_until_ms: number;
   machines: { path: string; id: string; work_center: string; state: string | number }[];
@@ -94,7 +97,7 @@ export interface ScheduleView {
   kpis: Record<string, number>; gap: number | null;
   /** Id of the decision whose proposed plan is shown; null when it is the plan in force. */
   proposal?: string | null; in_force?: boolean;
-  pins?: Pin[];
+  pins?: Pin[]; declared?: Declared[];
 }
 
 export interface Message { id: string; params?: Record<string, unknown>; text?: string }

@@ -160,7 +160,7 @@ export function LineScreen(): JSX.Element {
         <>
           <Head view={data} />
           <div class="line-main">
-            {balance ? <div class="board"><Yamazumi key={id} line={id} /></div>
+            {balance ? <div class="board"><Yamazumi key={id} line={id} goal={data.takt_goal_s} /></div>
               : <div class={`board ${stale.value ? "hatched" : ""}`}><Synoptic view={data} /></div>}
             {station && <Drawer key={station.path} station={station} />}
           </div>

@@ -41,19 +41,22 @@ function Alternatives({ decision }: { decision: Decision }): JSX.Element | null 
   const chosen = decision.candidates[decision.chosen];
   if (!chosen || decision.candidates.length < 2) return null;
   const names = COMPARED.filter((name) => name in chosen.kpis);
-  const line = (candidate: Candidate, i: number): JSX.Element => (
-    <tr key={`${candidate.name}${i}`} class={i === decision.chosen ? "chosen" : ""}>
-      <th scope="row">{i === decision.chosen ? "✓ " : ""}{candidateText(candidate.name)}</th>
+  // The name stands above its numbers: beside them it would push the last ones out of sight.
+  const line = (candidate: Candidate, i: number): JSX.Element[] => [
+    <tr key={`${i}name`} class={i === decision.chosen ? "chosen name" : "name"}>
+      <th colSpan={names.length + 1} scope="rowgroup">{i === decision.chosen ? "✓ " : ""}{candidateText(candidate.name)}</th>
+    </tr>,
+    <tr key={`${i}numbers`} class={i === decision.chosen ? "chosen" : ""}>
       {names.map((name) => <td key={name} class="num">{kpiText(name, candidate.kpis[name] ?? Number.NaN)}</td>)}
       <td class="num">{number(candidate.objective, 4)}</td>
-    </tr>
-  );
+    </tr>,
+  ];
   return (
     <>
       <h3>{t("card.alternatives")}</h3>
       <Scroll label={t("card.alternatives")} class="short">
         <table class="tight plans">
-          <thead><tr><th>{t("card.plan")}</th>{names.map((name) => <th key={name} class="num">{named("kpiname", name)}</th>)}<th class="num">{t("card.objective")}</th></tr></thead>
+          <thead><tr>{names.map((name) => <th key={name} class="num">{named("kpiname", name)}</th>)}<th class="num">{t("card.objective")}</th></tr></thead>
           <tbody>{decision.candidates.map(line)}</tbody>
         </table>
       </Scroll>

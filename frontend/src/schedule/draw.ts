@@ -13,7 +13,7 @@ export interface Picture {
   width: number; height: number; rowHeight: number; window: Window;
   selected: string; moved: ReadonlySet<string>; cursor: number; mode: string; chain: ReadonlySet<string>;
   wish: { op: string; machine: string; start_ms: number | null } | null;
-  words: { frozen: string; now: string };
+  words: { frozen: string; now: string; stop: string };
 }
 
 /** Below this width a bar is drawn without edges and text. */
@@ -180,9 +180,40 @@ export class GanttPainter {
     pen.fillStyle = ink.bg;
     for (let k = firstAfter(row.closed, picture.window.from); k < row.closed.length; k++) {
       const gap = row.closed[k];
-      if (!gap || gap.start_ms > until) break;
+      if (!gap || gap.start_ms > until) continue; // a stop may begin before what ends earlier
       const x = this.x(gap.start_ms, picture);
-      pen.fillRect(x, y, Math.max(1, this.x(gap.end_ms, picture) - x), picture.rowHeight);
+      const w = Math.max(1, this.x(gap.end_ms, picture) - x);
+      if (gap.kind !== "stop") pen.fillRect(x, y, w, picture.rowHeight);
+    }
+  }
+
+  /** Planned stops of a row, over its bars: work that spans one pauses there. */
+  private stops(row: Row, y: number, picture: Picture): void {
+    for (const gap of row.closed) {
+      if (gap.kind !== "stop") continue;
+      const x = this.x(gap.start_ms, picture);
+      const end = this.x(gap.end_ms, picture);
+      if (end > GUTTER && x < picture.width) this.stop(x, y, Math.max(1, end - x), picture);
+    }
+  }
+
+  /** A planned stop: hatched and framed, with its name where there is room. */
+  private stop(x: number, y: number, w: number, picture: Picture): void {
+    const { pen, ink } = this;
+    const h = picture.rowHeight;
+    pen.fillStyle = hatch(pen, ink.held);
+    pen.fillRect(x, y + 1, w, h - 2);
+    pen.strokeStyle = ink.held;
+    pen.lineWidth = 1;
+    pen.strokeRect(x + 0.5, y + 1.5, Math.max(1, w - 1), h - 3);
+    pen.font = `10px ${ink.font}`;
+    const wide = pen.measureText(picture.words.stop).width;
+    if (w > wide + 10) {
+      pen.fillStyle = ink.panel;
+      pen.fillRect(x + 3, y + h / 2 - 6, wide + 4, 12);
+      pen.fillStyle = ink.text;
+      pen.textBaseline = "middle";
+      pen.fillText(picture.words.stop, x + 5, y + h / 2);
     }
   }
 
@@ -193,6 +224,7 @@ export class GanttPainter {
     const plan = Math.max(7, Math.round(h * 0.56));
     this.ghosts(row, y + 2, plan, picture);
     this.plan(row, y + 2, plan, picture);
+    this.stops(row, y, picture);
     this.actual(row, y + plan + 3, Math.max(3, h - plan - 6), view.now_ms, picture);
   }
 
@@ -356,6 +388,7 @@ export class GanttPainter {
     const first = Math.ceil((picture.window.from - offset) / step) * step + offset;
     pen.textBaseline = "top";
     let lastDay = "";
+    const now = this.x(view.now_ms, picture);
     for (let time = first; ; time += step) {
       const x = this.x(time, picture);
       if (x > picture.width - 4) break;
@@ -364,7 +397,8 @@ export class GanttPainter {
       const today = day(time);
       pen.fillStyle = ink.muted;
       pen.font = `11px ${ink.font}`;
-      if (step < 86_400_000) pen.fillText(hourMinute(time), x + 3, 18);
+      const hidden = x + 34 > now - 18 && x < now + 18; // under the mark of now
+      if (step < 86_400_000 && !hidden) pen.fillText(hourMinute(time), x + 3, 18);
       if (today !== lastDay) {
         pen.fillStyle = ink.text;
         pen.font = `600 11px ${ink.font}`;

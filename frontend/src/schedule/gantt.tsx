@@ -61,7 +61,7 @@ export function Gantt(props: GanttProps): JSX.Element {
     window_.current ??= whole(view, size.width - GUTTER, DAY_H);
     const picture: Picture = {
       width: size.width, height: size.height, rowHeight, window: window_.current, selected, moved,
-      cursor: cursor.current, mode, wish: props.wish, chain: props.chain, words: { frozen: t("schedule.frozen"), now: t("schedule.now") },
+      cursor: cursor.current, mode, wish: props.wish, chain: props.chain, words: { frozen: t("schedule.frozen"), now: t("schedule.now"), stop: t("schedule.legend.stop") },
     };
     const painter = new GanttPainter(fit(canvas.current, size.width, size.height), palette, dark.peek());
     if (panning.current) painter.pan(view, rows, picture, layer.current);

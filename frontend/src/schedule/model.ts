@@ -45,7 +45,7 @@ export function rowsOf(view: ScheduleView, stateOf: (path: string) => number | u
   const bars = group(view.bars, (bar) => bar.start_ms);
   const actual = group(view.actual, (bar) => bar.start_ms);
   const ghost = group(elsewhere(view), (bar) => bar.start_ms);
-  const closed = group(view.closed, (gap) => gap.start_ms);
+  const closed = group(view.closed, (gap) => gap.end_ms);
   let center = "";
   return view.machines.map((machine) => {
     const first = machine.work_center !== center;

@@ -32,7 +32,7 @@ export function Pegging({ view, order, selected }: { view: ScheduleView; order: 
               <tr key={bar.op} class={bar.op === selected ? "chosen" : ""}>
                 <th scope="row"><button type="button" class="linklike" onClick={() => adjust({ op: bar.op })}>{opText(bar.op)}</button></th>
                 <td>{tail(bar.machine)}</td>
-                <td>{dayTime(bar.start_ms)} – {timeBeside(bar.end_ms, bar.start_ms)}</td>
+                <td class="when"><span>{dayTime(bar.start_ms)} –</span> <span>{timeBeside(bar.end_ms, bar.start_ms)}</span></td>
                 <td>{waits(bar)}</td>
               </tr>
             ))}

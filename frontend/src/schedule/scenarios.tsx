@@ -1,16 +1,17 @@
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call } from "../api/client";
 import { plantMs } from "../api/live";
-import type { Change, Order, ScheduleView } from "../api/types";
-import { dayTime, duration, fromField, toField } from "../format";
+import type { Change, Message, Order, ScheduleView } from "../api/types";
+import { dayTime, duration, fromField, timeBeside, toField } from "../format";
 import { named, t } from "../i18n";
 import { centerName, plant, productName, tail } from "../state/plant";
 import { usePoll } from "../state/poll";
 import { may } from "../state/session";
 import { Dialog, Problem, Scroll } from "../ui/parts";
 import { Delta, kpiText } from "./card";
+import { levelText, messageText } from "./words";
 
 const KINDS = ["down", "shift", "add", "cancel", "due"] as const;
 type Kind = (typeof KINDS)[number];
@@ -23,6 +24,8 @@ interface Column {
   error?: string; kpis?: Record<string, number>; effect?: Record<string, number>; moved?: number; changes?: Change[];
   late?: { order: string; late_s: number }[];
 }
+/** What carrying a scenario out would do, and how far the brain goes by itself afterwards. */
+interface Review { column: Supposed[]; name: string; steps: Message[]; lines: { line: string; on: boolean; level: string }[] }
 interface Answer { now: { kpis: Record<string, number> }; scenarios: Column[] }
 
 const MOST = 3;
@@ -34,7 +37,7 @@ const NEGLIGIBLE = 0.001;
 const drafts = signal<Supposed[][]>([[]]);
 
 function text(change: Supposed): string {
-  const span = `${dayTime(change.from ?? 0)} – ${dayTime(change.until ?? 0)}`;
+  const span = `${dayTime(change.from ?? 0)} – ${timeBeside(change.until ?? 0, change.from ?? 0)}`;
   if (change.kind === "down") return `${tail(change.machine ?? "")}: ${named("scenario", "down")}, ${span}`;
   if (change.kind === "shift") return `${centerName(change.work_center ?? "")}: ${named("scenario", "shift")}, ${span}`;
   if (change.kind === "add") return `${named("scenario", "add")} ${change.id}: ${change.quantity} × ${productName(change.product ?? "")}, ${dayTime(change.due ?? 0)}`;
@@ -42,25 +45,46 @@ function text(change: Supposed): string {
   return `${change.order}: ${named("scenario", "due")} ${dayTime(change.due ?? 0)}`;
 }
 
+/** The next time in which a work center's calendar is closed: where an extra shift brings something. */
+function nextClosed(view: ScheduleView, center: string): { from: number; until: number } | null {
+  const units = new Set(view.machines.filter((row) => row.work_center === center).map((row) => row.path));
+  const gaps = view.closed.filter((gap) => units.has(gap.machine) && gap.kind !== "stop" && gap.start_ms > view.now_ms);
+  const first = gaps.sort((a, b) => a.start_ms - b.start_ms)[0];
+  return first ? { from: first.start_ms, until: first.end_ms } : null;
+}
+
+/** The first order number NEW-1, NEW-2 … that nobody has yet. */
+function freeId(taken: readonly string[]): string {
+  let n = 1;
+  while (taken.includes(`NEW-${n}`)) n++;
+  return `NEW-${n}`;
+}
+
 /** A form for one more change of a scenario. */
-function Add({ view, orders, onAdd }: { view: ScheduleView; orders: readonly string[]; onAdd: (change: Supposed) => void }): JSX.Element {
+function Add({ view, orders, taken, onAdd }: { view: ScheduleView; orders: readonly string[]; taken: readonly string[]; onAdd: (change: Supposed) => void }): JSX.Element {
   const now = plantMs.peek() || view.now_ms;
   const [change, setChange] = useState<Supposed>({
     kind: "down", machine: view.machines[0]?.path ?? "", work_center: view.machines[0]?.work_center ?? "", order: orders[0] ?? "",
-    id: "NEW-1", product: plant.value?.products[0]?.id ?? "", quantity: 50, from: now + HOUR, until: now + 5 * HOUR, due: now + 48 * HOUR,
+    id: "", product: plant.value?.products[0]?.id ?? "", quantity: 50, from: now + HOUR, until: now + 5 * HOUR, due: now + 48 * HOUR,
   });
   const put = (more: Partial<Supposed>): void => setChange({ ...change, ...more });
-  const order = change.order || orders[0] || "";
+  const order = orders.includes(change.order ?? "") ? change.order ?? "" : orders[0] ?? "";
+  const id = change.id || freeId(taken);
+  const choose = (more: Partial<Supposed>): void => {
+    const next = { ...change, ...more };
+    setChange({ ...next, ...(next.kind === "shift" ? nextClosed(view, next.work_center ?? "") : {}) });
+  };
   const { kind } = change;
   const submit = (event: Event): void => {
     event.preventDefault();
     const span = { from: change.from, until: change.until };
     const of: Record<Kind, Supposed> = {
       down: { kind, machine: change.machine, ...span }, shift: { kind, work_center: change.work_center, ...span },
-      add: { kind, id: change.id, product: change.product, quantity: change.quantity, due: change.due },
+      add: { kind, id, product: change.product, quantity: change.quantity, due: change.due },
       cancel: { kind, order }, due: { kind, order, due: change.due },
     } as Record<Kind, Supposed>;
     onAdd(of[kind]);
+    put({ id: "" });
   };
   const when = (name: "from" | "until" | "due"): JSX.Element => (
     <label>{named("scenario", name)}
@@ -71,7 +95,7 @@ function Add({ view, orders, onAdd }: { view: ScheduleView; orders: readonly str
   return (
     <form class="fields" onSubmit={submit}>
       <label>{t("whatif.kind")}
-        <select value={kind} onChange={(event) => put({ kind: event.currentTarget.value as Kind })}>
+        <select value={kind} onChange={(event) => choose({ kind: event.currentTarget.value as Kind })}>
           {KINDS.map((name) => <option key={name} value={name}>{named("scenario", name)}</option>)}
         </select>
       </label>
@@ -84,7 +108,7 @@ function Add({ view, orders, onAdd }: { view: ScheduleView; orders: readonly str
       )}
       {kind === "shift" && (
         <label>{t("scenario.center")}
-          <select value={change.work_center} onChange={(event) => put({ work_center: event.currentTarget.value })}>
+          <select value={change.work_center} onChange={(event) => choose({ work_center: event.currentTarget.value })}>
             {centers.map((id) => <option key={id} value={id}>{centerName(id)}</option>)}
           </select>
         </label>
@@ -98,7 +122,7 @@ function Add({ view, orders, onAdd }: { view: ScheduleView; orders: readonly str
       )}
       {kind === "add" && (
         <>
-          <label>{t("scenario.id")}<input required maxLength={64} value={change.id} onInput={(event) => put({ id: event.currentTarget.value })} /></label>
+          <label>{t("scenario.id")}<input required maxLength={64} value={id} onInput={(event) => put({ id: event.currentTarget.value })} /></label>
           <label>{t("why.product")}
             <select value={change.product} onChange={(event) => put({ product: event.currentTarget.value })}>
               {(plant.value?.products ?? []).map((row) => <option key={row.id} value={row.id}>{productName(row.id)}</option>)}
@@ -135,7 +159,7 @@ function Compared({ answer }: { answer: Answer }): JSX.Element {
           <tr><th scope="row">{t("scenario.moved")}</th><td class="num">–</td>{answer.scenarios.map((column, i) => <td key={i} class="num">{column.moved ?? "–"}</td>)}</tr>
           <tr><th scope="row">{t("scenario.late")}</th><td />
             {answer.scenarios.map((column, i) => (
-              <td key={i}>{column.error ? <span class="late">{column.error}</span> : (column.late ?? []).length === 0 ? "–" : (column.late ?? []).slice(0, 6).map((row) => <div key={row.order}>{row.order} +{duration(row.late_s)}</div>)}</td>
+              <td key={i} class="num">{column.error ? <span class="late">{column.error}</span> : (column.late ?? []).length === 0 ? "–" : (column.late ?? []).slice(0, 6).map((row) => <div key={row.order}>{row.order} +{duration(row.late_s)}</div>)}</td>
             ))}
           </tr>
         </tbody>
@@ -144,10 +168,35 @@ function Compared({ answer }: { answer: Answer }): JSX.Element {
   );
 }
 
+/** What will be done, step by step, before it is; nothing has happened yet. */
+function ReviewBox({ review, busy, onConfirm, onBack }: { review: Review; busy: boolean; onConfirm: () => void; onBack: () => void }): JSX.Element {
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => button.current?.focus(), [review, busy]);
+  const words = [...new Set(review.lines.map((row) => (row.on ? levelText(row.level) : t("scenario.lineOff"))))];
+  const linesOf = (word: string): string =>
+    review.lines.filter((row) => (row.on ? levelText(row.level) : t("scenario.lineOff")) === word).map((row) => centerName(row.line)).join(", ");
+  const title = t("scenario.review", { name: review.name });
+  return (
+    <section class="panel review" aria-label={title}>
+      <header><h2>{title}</h2></header>
+      <ol class="steps-to-do">{review.steps.map((step, i) => <li key={i}>{messageText(step)}</li>)}</ol>
+      <p>{t("scenario.then")}</p>
+      <ul class="reasons">{words.map((word) => <li key={word}><b>{word}</b>: {linesOf(word)}</li>)}</ul>
+      <div class="buttons">
+        <button type="button" ref={button} class="primary" disabled={busy} onClick={onConfirm}>{t(busy ? "whatif.busy" : "scenario.confirm")}</button>
+        <button type="button" disabled={busy} onClick={onBack}>{t("scenario.back")}</button>
+      </div>
+    </section>
+  );
+}
+
 /** Up to three suppositions beside the plan in force. */
 export function Scenarios({ view, onClose, onDone }: { view: ScheduleView; onClose: () => void; onDone: () => void }): JSX.Element {
-  const { data } = usePoll<Order[]>("orders", 0);
-  const orders = (data ?? []).map((row) => row.id).sort();
+  const { data, reload } = usePoll<Order[]>("orders", 0);
+  const taken = (data ?? []).map((row) => row.id);
+  const orders = (data ?? []).filter((row) => row.state === "waiting" || row.state === "running").map((row) => row.id).sort();
+  const [review, setReview] = useState<Review | null>(null);
+  const [done, setDone] = useState("");
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
@@ -157,6 +206,8 @@ export function Scenarios({ view, onClose, onDone }: { view: ScheduleView; onClo
   const put = (next: Supposed[][]): void => {
     drafts.value = next.length ? next : [[]];
     setAnswer(null);
+    setReview(null);
+    setDone("");
   };
   const run = async (work: () => Promise<void>): Promise<void> => {
     setBusy(true);
@@ -170,13 +221,15 @@ export function Scenarios({ view, onClose, onDone }: { view: ScheduleView; onClo
     }
   };
   const solve = (): Promise<void> => run(async () => setAnswer(await call<Answer>("POST", "schedule/scenarios", { scenarios: list })));
-  // Orders are what a planner may change from here; the plan that follows is judged like every other.
-  const real = (column: Supposed[]): boolean => column.length > 0 && column.every((c) => c.kind === "add" || c.kind === "cancel");
-  const propose = (column: Supposed[]): Promise<void> => run(async () => {
-    for (const c of column)
-      if (c.kind === "add") await call("POST", "orders", { id: c.id, product: c.product, quantity: c.quantity, due: c.due });
-      else await call("DELETE", `orders/${encodeURIComponent(c.order ?? "")}`);
+  const look = (column: Supposed[], name: string): Promise<void> => run(async () => {
+    const found = await call<Omit<Review, "column" | "name">>("POST", "schedule/scenarios/steps", { changes: column });
+    setReview({ ...found, column, name });
+  });
+  const carryOut = ({ column, name }: Review): Promise<void> => run(async () => {
+    await call("POST", "schedule/scenarios/carry-out", { changes: column });
     put(list.filter((row) => row !== column));
+    setDone(t("scenario.done", { name }));
+    reload();
     onDone();
   });
   return (
@@ -195,18 +248,25 @@ export function Scenarios({ view, onClose, onDone }: { view: ScheduleView; onClo
               ))}
               {column.length === 0 && <li class="muted">{t("scenario.empty")}</li>}
             </ul>
-            {real(column) && may("planner") && answer && <button type="button" disabled={busy} onClick={() => void propose(column)}>{t("scenario.propose")}</button>}
+            {column.length > 0 && answer && !answer.scenarios[i]?.error && may("planner") && (
+              <button type="button" disabled={busy} aria-label={`${t("scenario.name", { name: NAMES[i] ?? "" })}: ${t("scenario.propose")}`}
+                onClick={() => void look(column, NAMES[i] ?? "")}>{t("scenario.propose")}</button>
+            )}
           </section>
         ))}
         {list.length < MOST && <button type="button" onClick={() => { put([...list, []]); setChosen(list.length); }}>+ {t("scenario.more")}</button>}
       </div>
-      <Add view={view} orders={orders} onAdd={(change) => put(list.map((row, i) => (i === at ? [...row, change] : row)))} />
+      {review && <ReviewBox review={review} busy={busy} onConfirm={() => void carryOut(review)} onBack={() => setReview(null)} />}
+      {review && <Problem text={error} />}
+      <Add view={view} orders={orders} taken={[...taken, ...list.flat().map((change) => change.id ?? "")]} onAdd={(change) => put(list.map((row, i) => (i === at ? [...row, change] : row)))} />
       <div class="buttons">
         <button type="button" class="primary" disabled={busy || list.every((row) => row.length === 0)} onClick={() => void solve()}>{t(busy ? "whatif.busy" : "scenario.solve")}</button>
       </div>
       <div aria-live="polite">
-        <Problem text={error} />
+        {!review && <Problem text={error} />}
+        {done && <p class="note">{done}</p>}
         {answer && <Compared answer={answer} />}
+        {answer && !may("planner") && <p class="muted">{t("scenario.notAllowed")}</p>}
       </div>
     </Dialog>
   );

@@ -1,9 +1,9 @@
 import type { JSX } from "preact";
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { get, query } from "../api/client";
 import { live, stale } from "../api/live";
 import type { Bar, Decision, Explanation, ScheduleView } from "../api/types";
-import { clock, dayTime, duration, percent } from "../format";
+import { clock, dayTime, duration, fromField, percent, timeBeside, toField } from "../format";
 import { named, t } from "../i18n";
 import { adjust, href, route } from "../router";
 import { centerName, productName, tail } from "../state/plant";
@@ -12,16 +12,18 @@ import { may } from "../state/session";
 import { LineControls } from "../brain/autonomy";
 import { Empty, Panel, Problem, Scroll } from "../ui/parts";
 import { DecisionCard, kpiText } from "./card";
+import { DeclaredTimes } from "./declared";
 import { Gantt } from "./gantt";
 import { chainOf, Pegging } from "./pegging";
 import { Scenarios } from "./scenarios";
 import { WeightsPanel } from "./weights";
 import { WhatIf } from "./whatif";
 import { Pins, useWish, type Wish, WishPanel } from "./wish";
-import { decisionClass, decisionStateText, isNotable, messageText, move, triggerText } from "./words";
+import { decisionClass, decisionStateText, isNotable, messageText, move, opText, triggerText } from "./words";
 
 const MODES = ["plain", "family", "late"] as const;
 const TABLE = 300;
+const HOUR = 3_600_000;
 const KPIS = ["weighted_tardiness_s", "late_orders", "throughput_per_h", "setups", "setup_s", "makespan_s"];
 
 function Kpis({ view }: { view: ScheduleView }): JSX.Element {
@@ -38,30 +40,40 @@ function Kpis({ view }: { view: ScheduleView }): JSX.Element {
   );
 }
 
-/** The answers to "why this?" and "why not there?" for one bar. */
+/** The answers to "why this?", "why not there?" and "why not then?" for one bar. */
 function Why({ bar, view, onWish }: { bar: Bar; view: ScheduleView; onWish: (wish: Wish) => void }): JSX.Element {
   const [answer, setAnswer] = useState<Explanation | null>(null);
   const [title, setTitle] = useState("");
   const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
   const [machine, setMachine] = useState("");
+  const [start, setStart] = useState(bar.start_ms - HOUR);
+  const turn = useRef(0);
   const center = view.machines.find((row) => row.path === bar.machine)?.work_center;
   const others = view.machines.filter((row) => row.work_center === center && row.path !== bar.machine);
   const ask = async (path: string, heading: string): Promise<void> => {
+    const mine = ++turn.current;
     setTitle(heading);
     setAnswer(null);
     setError("");
+    setBusy(true);
     try {
-      setAnswer(await get<Explanation>(path));
+      const found = await get<Explanation>(path);
+      if (mine === turn.current) setAnswer(found);
     } catch (problem) {
-      setError(problem instanceof Error ? problem.message : String(problem));
+      if (mine === turn.current) setError(problem instanceof Error ? problem.message : String(problem));
+    } finally {
+      if (mine === turn.current) setBusy(false);
     }
   };
+  const whyNot = (wish: Record<string, string | number>, heading: string): void =>
+    void ask(`schedule/why-not?${query({ op: bar.op, ...wish })}`, heading);
   return (
-    <Panel title={bar.op} class="why">
+    <Panel title={opText(bar.op)} class="why">
       <dl class="facts">
         <div><dt>{t("why.product")}</dt><dd>{productName(bar.product)}</dd></div>
         <div><dt>{t("why.machine")}</dt><dd>{tail(bar.machine)}</dd></div>
-        <div><dt>{t("why.planned")}</dt><dd>{dayTime(bar.start_ms)} – {clock(bar.end_ms)}</dd></div>
+        <div><dt>{t("why.planned")}</dt><dd>{dayTime(bar.start_ms)} – {timeBeside(bar.end_ms, bar.start_ms)}</dd></div>
         <div><dt>{t("why.order")}</dt><dd><a href={href("orders", { sel: bar.request })}>{bar.request}</a></dd></div>
         {bar.late_s !== null && bar.late_s > 0 && <div><dt>{t("why.late")}</dt><dd class="late">{duration(bar.late_s)}</dd></div>}
       </dl>
@@ -69,21 +81,25 @@ function Why({ bar, view, onWish }: { bar: Bar; view: ScheduleView; onWish: (wis
         {bar.request && <button type="button" onClick={() => adjust({ order: bar.request })}>{t("peg.open")}</button>}
         {may("operator") && <button type="button" onClick={() => onWish({ op: bar.op, machine: bar.machine, start_ms: bar.start_ms })}>{t("wish.move")} <kbd>M</kbd></button>}
         <button type="button" onClick={() => void ask(`schedule/explain?${query({ op: bar.op })}`, t("why.this"))}>{t("why.this")}</button>
-        {others.length > 0 && (
-          <>
-            <select aria-label={t("why.otherMachine")} value={machine} onChange={(event) => setMachine(event.currentTarget.value)}>
-              <option value="">{t("why.choose")}</option>
-              {others.map((row) => <option key={row.path} value={row.path}>{row.id}</option>)}
-            </select>
-            <button type="button" disabled={!machine}
-              onClick={() => void ask(`schedule/why-not?${query({ op: bar.op, machine })}`, t("why.notThere", { machine: tail(machine) }))}>
-              {t("why.not")}
-            </button>
-          </>
-        )}
+        <button type="button" onClick={() => whyNot({ start: "earlier" }, t("why.earlier"))}>{t("why.earlier")}</button>
       </div>
+      <form class="buttons" onSubmit={(event) => { event.preventDefault(); whyNot({ start }, t("why.atTime", { time: dayTime(start) })); }}>
+        <input type="datetime-local" required aria-label={t("why.time")} value={toField(start)}
+          onInput={(event) => event.currentTarget.value && setStart(fromField(event.currentTarget.value))} />
+        <button>{t("why.then")}</button>
+      </form>
+      {others.length > 0 && (
+        <form class="buttons" onSubmit={(event) => { event.preventDefault(); whyNot({ machine }, t("why.notThere", { machine: tail(machine) })); }}>
+          <select aria-label={t("why.otherMachine")} value={machine} onChange={(event) => setMachine(event.currentTarget.value)}>
+            <option value="">{t("why.choose")}</option>
+            {others.map((row) => <option key={row.path} value={row.path}>{row.id}</option>)}
+          </select>
+          <button disabled={!machine}>{t("why.not")}</button>
+        </form>
+      )}
       <div aria-live="polite">
         <Problem text={error} />
+        {busy && <p class="muted">{t("why.busy")}</p>}
         {answer && <><h3>{title}</h3><ul class="reasons">{answer.messages.map((m, i) => <li key={i}>{messageText(m)}</li>)}</ul></>}
       </div>
     </Panel>
@@ -145,7 +161,9 @@ function Table({ view, row }: { view: ScheduleView; row: string | null }): JSX.E
   );
 }
 
-function Tools({ mode, table, onWhatIf, onScenarios }: { mode: string; table: boolean; onWhatIf: () => void; onScenarios: () => void }): JSX.Element {
+interface ToolsProps { mode: string; table: boolean; stops: boolean; onWhatIf: () => void; onScenarios: () => void }
+
+function Tools({ mode, table, stops, onWhatIf, onScenarios }: ToolsProps): JSX.Element {
   return (
     <div class="title">
       <h1>{t("nav.schedule")}</h1>
@@ -165,6 +183,7 @@ function Tools({ mode, table, onWhatIf, onScenarios }: { mode: string; table: bo
         <span><i class="bar ghost" />{t("schedule.legend.ghost")}</span>
         <span><i class="bar setup" />{t("schedule.legend.setup")}</span>
         <span><i class="bar shut" />{t("schedule.legend.closed")}</span>
+        {stops && <span><i class="bar stop" />{t("schedule.legend.stop")}</span>}
       </span>
     </div>
   );
@@ -202,7 +221,7 @@ export function ScheduleScreen(): JSX.Element {
   }), []);
   return (
     <div class="schedule screen">
-      <Tools mode={mode} table={table} onWhatIf={() => setSupposing(true)} onScenarios={() => setComparing(true)} />
+      <Tools mode={mode} table={table} stops={!!view?.declared?.some((row) => row.kind === "down")} onWhatIf={() => setSupposing(true)} onScenarios={() => setComparing(true)} />
       {supposing && view && <WhatIf view={view} machine={bar?.machine ?? params.get("row") ?? ""} onClose={() => setSupposing(false)} />}
       {comparing && view && <Scenarios view={view} onClose={() => setComparing(false)} onDone={again} />}
       <Problem text={error} />
@@ -225,6 +244,7 @@ export function ScheduleScreen(): JSX.Element {
         {order && view && <Pegging view={view} order={order} selected={op} />}
         {bar && view && <Why key={bar.op} bar={bar} view={view} onWish={(wish) => { wishing.set(wish); focus(); }} />}
         {view && <Pins view={view} onDone={again} />}
+        {view && <DeclaredTimes view={view} onDone={again} />}
         {decision ? <DecisionCard decision={decision} onDone={again} /> : <Empty text={t("wall.noDecision")} />}
         <LineControls />
         <WeightsPanel />

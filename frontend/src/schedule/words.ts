@@ -14,7 +14,8 @@ export const levelText = (level: number | string | undefined): string => named("
 
 /** The text of a message: as the server rendered it, else from our own catalogue, else its id. */
 export function messageText(message: Message): string {
-  return message.text || fill(named("message", message.id), (message.params ?? {}) as Record<string, string>);
+  const text = message.text || fill(named("message", message.id), (message.params ?? {}) as Record<string, string>);
+  return text.replace(/\bLOAD-[\w-]+/g, (op) => opText(op));
 }
 
 /** The station of a flow line that stopped; the trigger's path then names the whole line. */

@@ -19,6 +19,7 @@ from workshop_brain.app.desk import OrderDesk, WorkList
 from workshop_brain.app.gate import Gate
 from workshop_brain.app.ingest import Ingest, SourceStatus
 from workshop_brain.app.job_book import RecordsBook
+from workshop_brain.app.pace import PaceMeter
 from workshop_brain.app.plant_clock import PlantClock
 from workshop_brain.app.push import Push
 from workshop_brain.app.watch import Watch
@@ -58,6 +59,7 @@ class Brain:
         self.records = Records(data / "records.sqlite", enterprise=self.plant.enterprise)
         self.ledger = Ledger(data / "ledger", anchor=self.records.anchor())
         self.watch = Watch(self.plant)
+        self.pace = PaceMeter(self.plant, self.watch)
         self._announce = announce
         self._feeds: dict[str, frozenset[str]] = {}
         stops = self._restore()
@@ -104,6 +106,8 @@ class Brain:
             announce=announce,
             options=DecideOptions(),
             stops=stops,
+            planning=settings.planning,
+            pace=lambda: self.pace.now,
         )
         self.orders = OrderDesk(self.plant, self.records, self.ledger, self.decider)
         self.work_list = WorkList(dispatchers, self.clock)
@@ -189,7 +193,11 @@ class Brain:
         await self._first_stamp()
         while True:
             await asyncio.sleep(_TICK_S)
-            self._tell(self.watch.tick(self.clock.plant_ns()))
+            now_ns = self.clock.plant_ns()
+            self._tell(self.watch.tick(now_ns))
+            if self.settings.planning.measured:
+                listed, orders = self.decider.state.listed, self.decider.known_orders()
+                self.pace.observe(now_ns, listed, orders)
 
     async def _import(self, path: Path) -> None:
         """The first orders; the file may still be on its way."""

@@ -22,14 +22,27 @@ from workshop_brain.app.plan_state import Returns
 from workshop_brain.app.planner import Draft, Known, Planner, Task, left_out_message
 from workshop_brain.app.plans import write_plan
 from workshop_brain.app.resume import remembered
-from workshop_brain.app.scenarios import scenarios
+from workshop_brain.app.scenarios import scenarios, supposed
+from workshop_brain.app.supposed import refused, withdrawal
+from workshop_brain.app.weights import KEY as WEIGHTS_KEY
+from workshop_brain.app.weights import (
+    InUse,
+    pairs_of,
+    remembered_weights,
+    weights_body,
+    weights_view,
+)
 from workshop_brain.autonomy import actions as a
 from workshop_brain.autonomy import facts as f
 from workshop_brain.autonomy.judge import level_of
 from workshop_brain.autonomy.loop import may_send, step
 from workshop_brain.autonomy.record import message_body
 from workshop_brain.autonomy.release import gate
-from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
+from workshop_brain.autonomy.settings import (
+    AutonomySettings,
+    EnvelopeSettings,
+    PlanningSettings,
+)
 from workshop_brain.autonomy.state import LoopConfig, LoopState, PlanRef
 from workshop_brain.dispatch.settings import DispatchSettings
 from workshop_brain.errors import (
@@ -40,6 +53,7 @@ from workshop_brain.errors import (
     StoreError,
 )
 from workshop_brain.model.decision import DecisionClass, DecisionState, Level, Message
+from workshop_brain.model.declared import Declared
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import (
     RUSH_PRIORITY,
@@ -51,9 +65,9 @@ from workshop_brain.model.order import (
 from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.model.state import UnitState
 from workshop_brain.ports import Clock, CommandOutcome, Confirmation, Dispatcher
-from workshop_brain.schedule.objective import PLANT_WEIGHTS
+from workshop_brain.production.pace import Pace
 from workshop_brain.schedule.pins import WITHIN_S, Pin
-from workshop_brain.schedule.preferences import PARTS, fit
+from workshop_brain.schedule.preferences import read_weights
 from workshop_brain.store.ledger import Ledger
 from workshop_brain.store.records import Records
 from workshop_brain.units import NS_PER_MS
@@ -168,6 +182,10 @@ class Decider:
         Takes events for the screens: decisions, commands, blocked lines.
     stops
         Stops of units from before this start that had not ended, as events.
+    planning
+        How this plant wants its plans.
+    pace
+        Speed and risk of units as measured now.
     """
 
     def __init__(
@@ -187,8 +205,13 @@ class Decider:
         announce: Callable[[Event], None] = lambda event: None,
         options: DecideOptions | None = None,
         stops: Sequence[Event] = (),
+        planning: PlanningSettings | None = None,
+        pace: Callable[[], Pace] = Pace,
     ) -> None:
         self.options = options or DecideOptions()
+        self._pace = pace
+        self._own_weights = read_weights((planning or PlanningSettings()).weights)
+        self._weights = remembered_weights(records, ledger, self._own_weights)
         self.plant = plant
         self.config = loop_config(plant, autonomy, envelope, dispatch, self.options)
         self.planner = Planner(
@@ -198,6 +221,7 @@ class Decider:
             react_iterations=self.options.react_iterations,
             improve_iterations=self.options.improve_iterations,
             start_iterations=self.options.start_iterations,
+            weights=self._weights.weights,
         )
         self.state = LoopState()
         self._dispatchers = dict(dispatchers)
@@ -217,6 +241,9 @@ class Decider:
         self._offers: dict[str, pinning.Offer] = {}
         self._preferred: list[dict[str, Any]] = records.setting("preferences", [])
         self.planner.pins = tuple(Pin(**row) for row in records.setting("pins", []))
+        self._declared = tuple(Declared.from_dict(r) for r in records.setting("declared", []))
+        self._changing = asyncio.Lock()
+        """Held while a planner's changes are checked and kept: one after the other."""
         self._turn = asyncio.Lock()
         """Held while a record is written that comes before its step: nothing else is stepped."""
         self._late: deque[f.Fact] = deque()
@@ -499,9 +526,11 @@ class Decider:
             time_ns=now_ns,
             state=self.state,
             requests=self._requests,
-            orders=self._known_orders(),
+            orders=self.known_orders(),
             down=self._returns.down(tuple(self.state.down), now_ns),
             material={k: v for k, v in self._material.items() if v > now_ns},
+            pace=self._pace(),
+            declared=self._declared_now(now_ns),
             triggers=({"kind": "periodic", "path": "", "time_ns": now_ns},),
         )
 
@@ -529,7 +558,8 @@ class Decider:
             and in_force.hash == base.ref.hash,
         )
 
-    def _known_orders(self) -> dict[str, JobOrder]:
+    def known_orders(self) -> dict[str, JobOrder]:
+        """Every job order known, by id: what receivers hold and what was sent."""
         known = dict(self._orders)
         for job, track in self.state.tracks.items():
             known.setdefault(job, track.order)
@@ -862,7 +892,7 @@ class Decider:
                     before[response.job].state is not response.state
                 ):
                     self._say_job(response.job, response.state)
-        done = views.completed(self._requests, self.plant, self.state, self._known_orders())
+        done = views.completed(self._requests, self.plant, self.state, self.known_orders())
         for id, end_ns in done.items():
             await asyncio.to_thread(
                 self._records.set_request_state, id, RequestState.COMPLETED, end_ns=end_ns
@@ -967,6 +997,7 @@ class Decider:
         )
         ghost = state.in_force if proposal is not None else self._ghost
         known = self.planner.known(shown.hash) if shown is not None else None
+        now_ns = self._clock.plant_ns()
         view = views.schedule(
             self.plant,
             state,
@@ -975,15 +1006,16 @@ class Decider:
             ghost=ghost,
             proposal=proposal,
             requests=self._requests,
-            orders=self._known_orders(),
-            now_ns=self._clock.plant_ns(),
+            orders=self.known_orders(),
+            now_ns=now_ns,
             frozen_s=self.config.envelope.frozen_min * 60,
+            declared_times=self._declared_now(now_ns),
         )
-        return {**view, "pins": self.pins_view()}
+        return {**view, "pins": self.pins_view(), "declared": self.declared_view()}
 
     def orders_view(self) -> list[dict[str, Any]]:
         """``GET orders``: every order with its promise and its predicted end."""
-        return views.orders(self.plant, self.state, self._rows, self._known_orders())
+        return views.orders(self.plant, self.state, self._rows, self.known_orders())
 
     def print_page(self, language: str | None = None) -> str:
         """``GET schedule/print``: the newest plan as an HTML sheet."""
@@ -1008,6 +1040,14 @@ class Decider:
         """``GET schedule/why-not``: what it would cost to have it on another machine."""
         return await asyncio.to_thread(questions.why_not_there, await self._current(), op, machine)
 
+    async def why_not_then(self, op: str, start_ns: int | None) -> dict[str, Any]:
+        """``GET schedule/why-not?start=``: what it would cost to have it start then, or earlier
+        (None); KeyError when the plan does not know the operation."""
+        task, frozen_s = self._now_task("react"), self.config.envelope.frozen_min * 60
+        return await asyncio.to_thread(
+            questions.why_not_then, self.planner, task, op, start_ns, frozen_s
+        )
+
     async def what_if(self, events: list[dict[str, Any]]) -> dict[str, Any]:
         """``POST schedule/what-if``: the plan after events that have not happened."""
         return await asyncio.to_thread(
@@ -1023,6 +1063,90 @@ class Decider:
         """``POST schedule/scenarios``: up to three suppositions side by side."""
         task, frozen_s = self._now_task("react"), self.config.envelope.frozen_min * 60
         return await asyncio.to_thread(scenarios, self.planner, task, suppositions, frozen_s)
+
+    async def scenario_steps(self, changes: list[dict[str, Any]]) -> dict[str, Any]:
+        """``POST schedule/scenarios/steps``: what carrying out changes would do, step by step;
+        RefusedChange when they cannot be. Nothing is changed."""
+        found = supposed(self.planner, self._now_task("react"), changes, taken=self._taken_ids())
+        lines = [
+            {
+                "line": line,
+                "on": self.state.is_on(line),
+                "level": level_of(
+                    self.config.autonomy, self.state.levels, line, DecisionClass.REPAIR
+                ).name.lower(),
+            }
+            for line in self.config.lines
+        ]
+        return {"steps": [message_body(step) for step in found.steps], "lines": lines}
+
+    async def carry_out(self, changes: list[dict[str, Any]], user: str) -> dict[str, Any]:
+        """``POST schedule/scenarios/carry-out``: make supposed changes real, all or none, and have
+        the plan made anew; it goes through level and envelope like every decision. RefusedChange
+        when a change cannot be."""
+        async with self._changing:
+            await asyncio.to_thread(self._read_requests)
+            task = self._now_task("react")
+            found = supposed(self.planner, task, changes, taken=self._taken_ids(), by=user)
+            if not found.steps:
+                raise refused("nothing")
+            steps = [message_body(step) for step in found.steps]
+            body = {"by": user, "time_ns": task.time_ns, "steps": steps}
+            body["declared"] = [row.as_dict() for row in found.added]
+            await asyncio.to_thread(self._ledger.append, "scenario", body)
+            await asyncio.to_thread(
+                self._records.change_plan,
+                requests=list(found.saved.values()),
+                cancelled=found.cancelled,
+                declared=[row.as_dict() for row in found.declared],
+            )
+            self._declared = tuple(found.declared)
+            await asyncio.to_thread(self._read_requests)
+        await self._plan_changed(user, steps)
+        return {"steps": steps, "declared": self.declared_view()}
+
+    async def withdraw_declared(self, id: str, user: str) -> list[dict[str, Any]]:
+        """``DELETE schedule/declared/{id}``: take a declared time back and have the plan made
+        anew; KeyError when there is none."""
+        async with self._changing:
+            now_ns = self._clock.plant_ns()
+            there = self._declared_now(now_ns)
+            row = next((row for row in there if row.id == id), None)
+            if row is None:
+                raise KeyError(id)
+            steps = [message_body(withdrawal(self.plant, row))]
+            body = {"by": user, "time_ns": now_ns, "steps": steps, "declared": []}
+            await asyncio.to_thread(self._ledger.append, "scenario", body)
+            left = tuple(other for other in there if other.id != id)
+            await asyncio.to_thread(
+                self._records.change_plan,
+                requests=[],
+                cancelled=[],
+                declared=[other.as_dict() for other in left],
+            )
+            self._declared = left
+        await self._plan_changed(user, steps)
+        return self.declared_view()
+
+    def declared_view(self) -> list[dict[str, Any]]:
+        """``GET schedule/declared``: planned stops and extra shifts that are not over."""
+        return [views.declared(row) for row in self._declared_now(self._clock.plant_ns())]
+
+    def _declared_now(self, now_ns: int) -> tuple[Declared, ...]:
+        return tuple(row for row in self._declared if row.until_ns > now_ns)
+
+    def _taken_ids(self) -> frozenset[str]:
+        return frozenset(row.request.id for row in self._rows)
+
+    async def _plan_changed(self, user: str, steps: Sequence[Mapping[str, Any]]) -> None:
+        payload = {"by": user, "steps": list(steps)}
+        event = Event(
+            time_ns=self._clock.plant_ns(),
+            kind=EventKind.PLANNED_CHANGE,
+            path="",
+            payload=payload,
+        )
+        await self._told(f.Happened(**self._now(), event=event))
 
     async def price_pin(self, op: str, machine: str, start_ns: int | None) -> dict[str, Any]:
         """``POST schedule/pins/price``: what a pin would cost, or why it cannot be; KeyError when
@@ -1078,15 +1202,32 @@ class Decider:
 
     def weights_view(self) -> dict[str, Any]:
         """``GET schedule/weights``: the weights in use, beside those that fit taken pins best."""
-        pairs = [(row["preferred"], row["other"]) for row in self._preferred]
-        found = fit(pairs)
-        return {
-            "present": {name: getattr(PLANT_WEIGHTS, name) for name in PARTS},
-            "fitted": {name: getattr(found.weights, name) for name in PARTS},
-            "pairs": found.pairs,
-            "agrees_before": found.agrees_before,
-            "agrees": found.agrees,
-        }
+        pairs = pairs_of(self._preferred)
+        return weights_view(self._weights, self._own_weights, pairs)
+
+    async def set_weights(self, values: Mapping[str, float] | None, user: str) -> dict[str, Any]:
+        """``PUT``, ``DELETE schedule/weights``: what plans are judged by from now on, also after
+        a restart; what is left out stays as it is, None goes back to the plant's own.
+
+        Raises
+        ------
+        ValueError
+            A name is unknown, or a value is no weight; nothing has changed.
+        """
+        now, time_ns = self._weights, self._clock.plant_ns()
+        after = InUse(weights=self._own_weights)
+        if values is not None:
+            weights = read_weights(values, now.weights)
+            after = InUse(weights=weights, by=user, time_ns=time_ns)
+        kept = None if values is None else after.weights
+        body = weights_body(now.weights, kept, by=user, time_ns=time_ns)
+        await asyncio.to_thread(self._ledger.append, WEIGHTS_KEY, body)
+        self._weights, self.planner.weights = after, after.weights
+        self._offers.clear()  # they were priced with the weights before
+        self._book.keep(WEIGHTS_KEY, body)
+        event = Event(time_ns=time_ns, kind=EventKind.WEIGHTS_CHANGED, path=user)
+        await self._told(f.Happened(**self._now(), event=event))
+        return self.weights_view()
 
     def _must_be_as_priced(self, id: str) -> None:
         """A person who took a price answers for that plan only, not for one that came of more."""

@@ -1,24 +1,37 @@
-"""The line's balance now and the proposed one, from the balance document beside the data.
+"""The line's balance now and the proposed one, from the plant's balance documents.
 
-``DATA/balance/LINE.csv`` (or ``.toml``, ``.json``, ``.alb``, ``.in2``) holds the tasks with their
-times, ``LINE.now.csv`` or ``.json`` the station of each task today; both as ``brain balance``
-reads them. Nothing is made up: without the documents there is no chart.
+``balance/LINE.csv`` (or ``.toml``, ``.json``, ``.alb``, ``.in2``) holds the tasks with their times,
+``LINE.now.csv`` or ``.json`` the station of each task today; both as ``brain balance`` reads them.
+They lie in the data directory, or beside the plant file. Nothing is made up: without the documents
+there is no chart.
 """
 
+import math
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workshop_brain.errors import OrderError
+
+if TYPE_CHECKING:
+    from workshop_brain.schedule.balance.line import Line
 
 SECONDS = 2.0
 _ENDINGS = ("csv", "toml", "json", "alb", "in2")
 
 
 def balance_view(
-    data: Path, line: str, cycle: Decimal, before_cycle: Decimal | None
+    folders: Sequence[Path], line: str, cycle: Decimal | None, before_cycle: Decimal | None
 ) -> dict[str, Any]:
-    """Stations with their tasks now and after rebalancing for ``cycle``.
+    """Stations with their tasks now and after rebalancing for ``cycle``, in seconds.
+
+    Parameters
+    ----------
+    folders
+        Where ``balance`` may lie; the first that has both documents of the line counts.
+    cycle, before_cycle
+        None: that of the longest station today.
 
     Raises
     ------
@@ -30,38 +43,63 @@ def balance_view(
     from workshop_brain.schedule.balance.rebalance import rebalance
     from workshop_brain.schedule.balance.verify import verify_balance
 
-    folder = data / "balance"
-    tasks, today = _first(folder, line), _first(folder, f"{line}.now")
-    if tasks is None or today is None:
-        wanted = f"balance/{line}.csv" if tasks is None else f"balance/{line}.now.csv"
-        return {"line": line, "missing": wanted, "now": [], "then": []}
-    read = read_line(tasks.read_text("utf-8-sig"), line)
-    work = finer(read.line, decimals_of(cycle))
-    before = old_stations(today.read_text("utf-8-sig"), today.name, work.tasks)
-    if absent := [task for task in work.tasks if task not in before]:
+    documents, missing = _documents(folders, line)
+    if documents is None:
+        return {"line": line, "missing": missing, "now": [], "then": []}
+    tasks, today = documents
+    read = read_line(tasks.read_text("utf-8-sig"), line).line
+    before = old_stations(today.read_text("utf-8-sig"), today.name, read.tasks)
+    if absent := [task for task in read.tasks if task not in before]:
         raise OrderError(
             f"{today.name}: has no station for task {absent[0]!r}; write the station of each task"
         )
+    longest = _longest(before, _seconds(read))
+    cycle, before_cycle = cycle or longest, before_cycle or longest
+    work = finer(read, decimals_of(cycle))
     found = rebalance(work, before, cycle=work.ticks(cycle), seconds=SECONDS)
     after = {t: int(s) for t, s in zip(work.tasks, found.balance.station, strict=True)}
     if breaches := verify_balance(work, after, cycle=cycle):
         raise OrderError(f"{line}: the balance found does not hold: {breaches[0]}")
-    weighted, total = work.weighted()
-    seconds = {
-        t: work.time(int(w)) / total for t, w in zip(work.tasks, weighted.tolist(), strict=True)
-    }
+    seconds = _seconds(work)
     moved = set(found.moved)
     return {
         "line": line,
         "missing": "",
         "cycle_s": float(cycle),
-        "before_cycle_s": None if before_cycle is None else float(before_cycle),
+        "before_cycle_s": float(before_cycle),
         "lower_bound": found.balance.lower_bound,
         "optimal": found.balance.is_optimal,
         "moved": len(moved),
         "now": _piles(before, seconds, moved, before),
         "then": _piles(after, seconds, moved, before),
     }
+
+
+def _seconds(line: "Line") -> dict[str, float]:
+    """Seconds of each task, over the mix of models."""
+    weighted, total = line.weighted()
+    rows = zip(line.tasks, weighted.tolist(), strict=True)
+    return {task: line.time(int(w)) / total for task, w in rows}
+
+
+def _longest(at: dict[str, int], seconds: dict[str, float]) -> Decimal:
+    """Seconds of the station with most work, to the tenth."""
+    loads: dict[int, float] = {}
+    for task, station in at.items():
+        loads[station] = loads.get(station, 0.0) + seconds[task]
+    return Decimal(str(math.ceil(10 * max(loads.values()) - 1e-6) / 10))
+
+
+def _documents(folders: Sequence[Path], line: str) -> tuple[tuple[Path, Path] | None, str]:
+    """Tasks and stations of today; None with the name of the one that is missing."""
+    missing = ""
+    for folder in folders:
+        tasks, today = (_first(folder / "balance", stem) for stem in (line, f"{line}.now"))
+        if tasks is not None and today is not None:
+            return (tasks, today), ""
+        if tasks is not None:
+            missing = f"balance/{line}.now.csv"
+    return None, missing or f"balance/{line}.csv"
 
 
 def _first(folder: Path, stem: str) -> Path | None:

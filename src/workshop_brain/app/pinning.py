@@ -9,11 +9,11 @@ from workshop_brain.app.plan_state import plan_on
 from workshop_brain.app.planner import Planner, Taken, Task
 from workshop_brain.autonomy.inputs import Inputs
 from workshop_brain.model.decision import Message
-from workshop_brain.schedule.explain import binding
 from workshop_brain.schedule.pins import Pin, Pinned, conflict, keep_pins, unmet, with_pins
 from workshop_brain.schedule.preferences import parts
 from workshop_brain.schedule.react import Reaction, react
 from workshop_brain.schedule.structure import OpStatus, Problem
+from workshop_brain.schedule.waiting import binding
 
 FRESH_NS = 120 * 10**9
 """A price this old is asked again before it is decided on."""
@@ -58,7 +58,8 @@ class Offer:
         previous = self.inputs.previous
         assert previous is not None
         chosen, other = (
-            parts(self.pinned.base, plan, previous) for plan in (self.pinned.plan, self.pinned.kept)
+            parts(self.pinned.base, plan, previous, self.inputs.weights)
+            for plan in (self.pinned.plan, self.pinned.kept)
         )
         return {"preferred": list(chosen), "other": list(other)}
 
@@ -84,7 +85,7 @@ class Offer:
 
 def price(planner: Planner, task: Task, pin: Pin, frozen_s: int) -> Offer | dict[str, Any]:
     """An offer, or why the pin cannot be kept: ``{possible: False, messages, conflict}``."""
-    basis = task.state.reference
+    basis, weights = task.state.reference, planner.weights
     others = tuple(p for p in planner.pins if p.op != pin.op)
     raw = planner.problem_now(task, pins=())
     if basis is None or pin.op not in raw.op_ids:
@@ -94,11 +95,12 @@ def price(planner: Planner, task: Task, pin: Pin, frozen_s: int) -> Offer | dict
         plan_on(raw, basis),
         None,
         frozen_s=frozen_s,
+        weights=weights,
         iterations=planner.react_iterations,
     )
     if why := _refused(calm, pin, frozen_s):
         return _impossible([why])
-    pinned = keep_pins(calm.problem, calm.plan, calm.previous, [pin])
+    pinned = keep_pins(calm.problem, calm.plan, calm.previous, [pin], weights=weights)
     if pinned is None or _breaks(pinned, others):
         return _why(_without_pins(planner, raw, task, frozen_s), pin, others)
     inputs = Inputs(
@@ -109,6 +111,7 @@ def price(planner: Planner, task: Task, pin: Pin, frozen_s: int) -> Offer | dict
         triggers=task.triggers,
         seed=0,
         iterations=1,
+        weights=weights,
     )
     return Offer(id=uuid.uuid4().hex, pin=pin, time_ns=task.time_ns, pinned=pinned, inputs=inputs)
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from workshop_brain.autonomy.state import JobTrack, LoopState, PlanRef
+from workshop_brain.model.declared import Declared, DeclaredKind, windows
 from workshop_brain.model.event import EventKind
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
+from workshop_brain.production.pace import Pace
 from workshop_brain.schedule.plan import Plan, unplanned
 from workshop_brain.schedule.problem import Load, PlantState
 from workshop_brain.schedule.structure import Problem
@@ -72,6 +74,8 @@ def plant_state(
     *,
     down: Mapping[str, int],
     material: Mapping[str, int],
+    declared: Sequence[Declared] = (),
+    pace: Pace | None = None,
 ) -> PlantState:
     """The planner's view of the loop's state.
 
@@ -81,6 +85,10 @@ def plant_state(
         Every job order known, by id: what receivers hold and what was sent.
     down
         Expected return of units that are down, ns.
+    declared
+        Planned stops and extra shifts.
+    pace
+        Speed and risk of units, as measured.
     """
     jobs: list[tuple[JobOrder, JobResponse]] = []
     for listed in state.listed.values():
@@ -94,9 +102,13 @@ def plant_state(
         jobs=tuple(jobs),
         families=families_now(jobs),
         down=dict(down),
+        closed=windows(declared, DeclaredKind.DOWN),
+        opened=windows(declared, DeclaredKind.SHIFT),
         material=dict(material),
         locked=frozenset(locked),
         loads=loads_planned(state.reference),
+        speed={} if pace is None else dict(pace.speed),
+        risk={} if pace is None else dict(pace.risk),
     )
 
 

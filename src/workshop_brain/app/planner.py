@@ -6,7 +6,7 @@ Everything here runs in a worker thread on frozen values; the kernels release th
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,13 +36,16 @@ from workshop_brain.model.decision import (
     Level,
     Message,
 )
+from workshop_brain.model.declared import Declared, DeclaredKind, windows
+from workshop_brain.model.event import EventKind
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant
+from workshop_brain.production.pace import Pace
 from workshop_brain.schedule.bound import bound
-from workshop_brain.schedule.objective import Kpis, objective
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, objective
 from workshop_brain.schedule.pins import Pin, with_pins
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.problem import LeftOut, build, left_out
+from workshop_brain.schedule.problem import LeftOut, PlantState, build, left_out, stops
 from workshop_brain.schedule.react import place
 from workshop_brain.schedule.structure import OpStatus, Problem
 from workshop_brain.schedule.timing import right_shift
@@ -51,7 +54,15 @@ from workshop_brain.units import NS_PER_S
 _KEPT = 24
 _OPTIONS = 2
 _USUAL_OPS = 1_000
+_LIMITED = 4
+"""Operations that are placed anew in the time of one usual move; measured at 394."""
 _READY_NS = 10 * NS_PER_S
+_UNITS = 5
+"""Units whose measured pace a decision names."""
+MOST_STEPS = 20
+"""Changes of one scenario."""
+SCENARIO_MOVES = 3_000
+"""Search for each compared scenario, and for the plan once it is carried out: equal figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +73,8 @@ class Known:
     ----------
     previous
         The plan before it, on the same problem; None for a first plan.
+    weights
+        What it was judged by.
     """
 
     ref: PlanRef
@@ -71,6 +84,7 @@ class Known:
     candidate: Candidate
     bound: float
     gap: float
+    weights: Weights = PLANT_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,6 +100,8 @@ class Task:
     down: Mapping[str, int]
     material: Mapping[str, int]
     triggers: tuple[dict[str, Any], ...]
+    declared: tuple[Declared, ...] = ()
+    pace: Pace = field(default_factory=Pace)
     optional: bool = False
     base: Known | None = None
     base_is_in_force: bool = False
@@ -136,11 +152,22 @@ def _still_true(old: Task, new: Task) -> bool:
     if new.time_ns - old.time_ns > _READY_NS or new.state.wall_ns - old.state.wall_ns > _READY_NS:
         return False
     same = (old.requests is new.requests or old.requests == new.requests) and (
-        old.material == new.material
+        old.material == new.material and old.declared == new.declared and old.pace == new.pace
     )
     return same and all(
         _states(old.state.listed.get(line, {})) == _states(jobs)
         for line, jobs in new.state.listed.items()
+    )
+
+
+def _floor(task: Task) -> PlantState:
+    return plant_state(
+        task.state,
+        task.orders,
+        down=task.down,
+        material=task.material,
+        declared=task.declared,
+        pace=task.pace,
     )
 
 
@@ -156,6 +183,8 @@ class Planner:
     react_iterations, improve_iterations, start_iterations
         Budgets of the deterministic searches: equal inputs give equal plans on any machine.
         ``start_iterations`` (None: as for an improvement) is for a plan from nothing.
+    weights
+        What plans are judged by from now on; may be replaced at any time.
     """
 
     def __init__(
@@ -167,6 +196,7 @@ class Planner:
         react_iterations: int = 300,
         improve_iterations: int = 150_000,
         start_iterations: int | None = None,
+        weights: Weights = PLANT_WEIGHTS,
     ) -> None:
         self.plant = plant
         self.config = config
@@ -174,6 +204,7 @@ class Planner:
         self.react_iterations = react_iterations
         self.improve_iterations = improve_iterations
         self.start_iterations = improve_iterations if start_iterations is None else start_iterations
+        self.weights = weights
         self.pins: tuple[Pin, ...] = ()
         self.taken: dict[str, Taken] = {}
         self._ready: _Ready | None = None
@@ -224,7 +255,7 @@ class Planner:
 
     def problem_now(self, task: Task, pins: Sequence[Pin] | None = None) -> Problem:
         """The problem as the floor stands now, under the pins that hold (or under other ones)."""
-        state = plant_state(task.state, task.orders, down=task.down, material=task.material)
+        state = _floor(task)
         problem = build(self.plant, task.requests, state, task.time_ns, self.horizon_days)
         if problem.n_ops == 0:
             if missing := self.left_out(task):
@@ -232,9 +263,13 @@ class Planner:
             raise InfeasibleError("there is nothing to plan: no open orders within the horizon")
         return with_pins(problem, self.pins if pins is None else pins)
 
+    def scenario_moves(self, problem: Problem) -> int:
+        """Search for a compared scenario, and for the plan once it is carried out."""
+        return _scaled(max(self.react_iterations, SCENARIO_MOVES), problem)
+
     def left_out(self, task: Task) -> tuple[LeftOut, ...]:
         """Orders too large to be planned, which every plan leaves out."""
-        state = plant_state(task.state, task.orders, down=task.down, material=task.material)
+        state = _floor(task)
         return left_out(self.plant, task.requests, state, task.time_ns, self.horizon_days)
 
     def prepare(self, task: Task) -> None:
@@ -254,8 +289,9 @@ class Planner:
         plan = plan_on(problem, ref)
         new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
         plan = right_shift(problem, place(problem, plan, np.flatnonzero(new)))
-        kpis = objective(problem, plan, None)
-        low = bound(problem)
+        weights = self.weights
+        kpis = objective(problem, plan, None, weights)
+        low = bound(problem, weights)
         known = Known(
             ref=ref,
             problem=problem,
@@ -264,6 +300,7 @@ class Planner:
             candidate=Candidate(name="right_shift", kpis=kpis.as_dict(), objective=kpis.objective),
             bound=low.objective,
             gap=low.gap(kpis.objective),
+            weights=weights,
         )
         self._remember(known)
         return known
@@ -276,28 +313,24 @@ class Planner:
             return self.problem_now(task)
         problem = ready.problem
         machines = {path: m for m, path in enumerate(problem.machine_ids)}
-        downs = tuple(
-            sorted(
-                (machines[path], 0, max(1, problem.ticks(until_ns)))
-                for path, until_ns in task.down.items()
-                if path in machines and problem.ticks(until_ns) > 0
-            )
-        )
-        return problem.with_(downs=downs)
+        planned = windows(task.declared, DeclaredKind.DOWN)
+        return problem.with_(downs=stops(machines, problem.origin_ns, task.down, planned))
 
     def _from_floor(self, task: Task) -> Inputs:
         problem = self._problem(task)
         basis = task.state.reference
+        iterations = self.start_iterations if basis is None else self.react_iterations
+        is_scenario = any(t["kind"] == EventKind.PLANNED_CHANGE for t in task.triggers)
+        moves_ = self.scenario_moves(problem) if is_scenario else _scaled(iterations, problem)
         return Inputs(
             kind=task.kind,
             problem=problem,
             previous=None if basis is None else plan_on(problem, basis),
             triggers=task.triggers,
             seed=task.token,
-            iterations=_scaled(
-                self.start_iterations if basis is None else self.react_iterations, problem
-            ),
+            iterations=moves_,
             frozen_s=self.config.envelope.frozen_min * 60,
+            weights=self.weights,
         )
 
     def _improvement(self, task: Task) -> Inputs:
@@ -312,11 +345,12 @@ class Planner:
             triggers=task.triggers,
             seed=task.token,
             iterations=_scaled(self.improve_iterations, base.problem),
+            weights=self.weights,
         )
 
     def _options(self, inputs: Inputs, solution: Solution, task: Task) -> tuple[Option, ...]:
         problem, out = solution.problem, list[Option]()
-        low = bound(problem)
+        low = bound(problem, inputs.weights)
         for k in _worth_offering(solution, inputs.kind):
             plan, candidate = solution.plans[k], solution.candidates[k]
             ref = PlanRef.of(plan_hash(problem, plan), planned_jobs(problem, plan))
@@ -341,6 +375,7 @@ class Planner:
                     candidate=candidate,
                     bound=low.objective,
                     gap=low.gap(candidate.objective),
+                    weights=inputs.weights,
                 )
             )
         return tuple(out)
@@ -369,6 +404,8 @@ class Planner:
         why = [
             *(trigger_message(t) for t in task.triggers[:5]),
             *_expected_back(task),
+            *_carried_out(task),
+            *_measured(task),
             *([taken.reason] if (taken := self._taken(task)) else ()),
             *self._before(task),
             *reasons(solution, first.chosen, first.moves, inputs.iterations, task.kind),
@@ -436,7 +473,12 @@ def _worth_offering(solution: Solution, kind: str) -> list[int]:
 
 
 def _scaled(iterations: int, problem: Problem) -> int:
-    """A search's budget on a large problem, where each move costs more: about the same time."""
+    """A search's budget on a large problem, where each move costs more: about the same time.
+
+    Under limits a move places every operation anew.
+    """
+    if problem.limits is not None:
+        return max(1, iterations * _LIMITED // max(problem.n_ops, 1))
     return max(1, iterations * _USUAL_OPS // max(problem.n_ops, _USUAL_OPS))
 
 
@@ -471,6 +513,33 @@ def _expected_back(task: Task) -> list[Message]:
         Message(id="reason.expected_back", params={"unit": unit, "until_ns": task.down[unit]})
         for unit in list(stopped)[:5]
         if unit in task.down
+    ]
+
+
+def _carried_out(task: Task) -> list[Message]:
+    """What a planner changed that set it off, step by step."""
+    rows = [row for t in task.triggers for row in (t.get("payload") or {}).get("steps", ())]
+    return [Message(id=row["id"], params=row["params"]) for row in rows[:MOST_STEPS]]
+
+
+def _measured(task: Task) -> list[Message]:
+    """Units that are planned at another speed than usual, or with time for stops."""
+    speed, risk = task.pace.speed, task.pace.risk
+
+    def weight(unit: str) -> float:
+        return (1.0 + risk.get(unit, 0.0)) / speed.get(unit, 1.0)
+
+    units = sorted({*speed, *risk}, key=lambda unit: (-abs(weight(unit) - 1.0), unit))
+    return [
+        Message(
+            id="reason.measured",
+            params={
+                "unit": unit,
+                "speed_pct": round(100 * speed.get(unit, 1.0)),
+                "stops_pct": round(100 * risk.get(unit, 0.0)),
+            },
+        )
+        for unit in units[:_UNITS]
     ]
 
 

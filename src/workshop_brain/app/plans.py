@@ -183,13 +183,20 @@ def _row(planned: Planned) -> dict[str, Any]:
         "start_ns": order.start_ns,
         "end_ns": order.end_ns,
         "after": list(planned.after),
+        "from_ns": planned.from_ns,
+        "behind": list(planned.behind),
     }
 
 
 def _planned(row: dict[str, Any]) -> Planned:
-    values = {k: v for k, v in row.items() if k != "after"}
+    values = {k: v for k, v in row.items() if k not in ("after", "from_ns", "behind")}
     values["requests"] = tuple((str(r), int(n)) for r, n in row["requests"])
-    return Planned(order=JobOrder(**values), after=tuple(row["after"]))
+    return Planned(
+        order=JobOrder(**values),
+        after=tuple(row["after"]),
+        from_ns=int(row.get("from_ns", 0)),
+        behind=tuple(row.get("behind", ())),
+    )
 
 
 def _replace(path: Path, text: str) -> None:

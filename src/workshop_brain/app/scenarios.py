@@ -1,38 +1,55 @@
 """Up to three suppositions side by side, each solved from the present state of the plant."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from workshop_brain.app.plan_state import plan_on
-from workshop_brain.app.planner import Planner, Task
+from workshop_brain.app.planner import MOST_STEPS, Planner, Task
+from workshop_brain.app.supposed import Supposed, refused
 from workshop_brain.autonomy.compute import changes, moves
 from workshop_brain.errors import BrainError, OrderError
-from workshop_brain.model.order import WorkRequest
-from workshop_brain.schedule.calendars import merge
-from workshop_brain.schedule.objective import completion, objective
-from workshop_brain.schedule.pins import with_pins
+from workshop_brain.schedule.objective import Weights, completion, objective
 from workshop_brain.schedule.plan import carry
 from workshop_brain.schedule.react import Reaction, react
-from workshop_brain.schedule.structure import FAR, Problem
+from workshop_brain.schedule.structure import FAR
 
 MOST = 3
-MOVES = 3_000
-"""Search for every column alike, so that the difference is the supposition's alone."""
 _LATE = 20
+Changes = Sequence[Mapping[str, Any]]
+
+
+def supposed(
+    planner: Planner, task: Task, changes_: Changes, *, taken: Collection[str] = (), by: str = ""
+) -> Supposed:
+    """The order book and the declared times of a task after changes.
+
+    Raises
+    ------
+    RefusedChange
+        More than ``MOST_STEPS`` changes, or one that cannot be (see ``Supposed.apply``).
+    """
+    if len(changes_) > MOST_STEPS:
+        raise refused("too_many", count=len(changes_), limit=MOST_STEPS)
+    start = Supposed(
+        plant=planner.plant,
+        now_ns=task.time_ns,
+        requests={r.id: r for r in task.requests},
+        declared=list(task.declared),
+        taken=taken,
+        by=by,
+    )
+    return start.apply(changes_)
 
 
 def scenarios(
-    planner: Planner, task: Task, suppositions: Sequence[Sequence[Mapping[str, Any]]], frozen_s: int
+    planner: Planner, task: Task, suppositions: Sequence[Changes], frozen_s: int
 ) -> dict[str, Any]:
     """``{now: {kpis}, scenarios: [{kpis, effect, changes, late} or {error}]}``.
 
-    Each supposition is a list of changes: ``{kind: "down", machine, from_ns, until_ns}``,
-    ``{kind: "shift", work_center, from_ns, until_ns}`` (open although the calendar says closed),
-    ``{kind: "add", id, product, quantity, due_ns, priority}``, ``{kind: "cancel", order}`` and
-    ``{kind: "due", order, due_ns}``.
+    All columns get the same search, so that the difference is the supposition's alone.
 
     Raises
     ------
@@ -41,109 +58,47 @@ def scenarios(
     """
     if not 1 <= len(suppositions) <= MOST:
         raise OrderError(f"scenarios: 1 to {MOST} can be compared, got {len(suppositions)}")
-    now = _solved(planner, task, (), frozen_s)
+    weights = planner.weights
+    now = _solved(planner, task, (), frozen_s, weights)
     out = []
     for changes_ in suppositions:
         try:
-            then = _solved(planner, task, changes_, frozen_s)
+            then = _solved(planner, task, changes_, frozen_s, weights)
         except OrderError:
             raise
         except BrainError as error:
             out.append({"error": str(error)})
             continue
-        out.append(_column(now, then))
-    return {"now": {"kpis": _kpis(now)}, "scenarios": out}
+        out.append(_column(now, then, weights))
+    return {"now": {"kpis": _kpis(now, weights)}, "scenarios": out}
 
 
 def _solved(
-    planner: Planner, task: Task, suppose: Sequence[Mapping[str, Any]], frozen_s: int
+    planner: Planner, task: Task, suppose: Changes, frozen_s: int, weights: Weights
 ) -> Reaction:
-    requests = {r.id: r for r in task.requests}
-    for change in suppose:
-        _order(requests, change)
-    asked = replace(task, requests=tuple(requests.values()))
-    problem = planner.problem_now(asked, pins=())
-    for change in suppose:
-        problem = _machines(problem, change)
+    found = supposed(planner, task, suppose)
     basis = task.state.reference
     if basis is None:
         raise OrderError("there is no plan yet; try again in a moment")
-    problem = with_pins(problem, planner.pins)
-    return react(problem, plan_on(problem, basis), None, frozen_s=frozen_s, iterations=MOVES)
-
-
-def _order(requests: dict[str, WorkRequest], change: Mapping[str, Any]) -> None:
-    kind = change.get("kind")
-    try:
-        if kind == "add":
-            id = str(change["id"])
-            if id in requests:
-                raise OrderError(f"scenario: order {id!r} is there already")
-            requests[id] = WorkRequest(
-                id=id,
-                product=str(change["product"]),
-                quantity=int(change["quantity"]),
-                due_ns=int(change["due_ns"]),
-                priority=int(change.get("priority", 1)),
-            )
-        elif kind in ("cancel", "due"):
-            order = str(change["order"])
-            if order not in requests:
-                raise OrderError(f"scenario: there is no open order {order!r}")
-            if kind == "cancel":
-                del requests[order]
-            else:
-                requests[order] = replace(requests[order], due_ns=int(change["due_ns"]))
-        elif kind not in ("down", "shift"):
-            raise OrderError(f"scenario: kind must be down, shift, add, cancel or due, got {kind}")
-    except (KeyError, TypeError, ValueError) as error:
-        raise OrderError(f"scenario: change {dict(change)!r} is incomplete: {error}") from error
-
-
-def _machines(problem: Problem, change: Mapping[str, Any]) -> Problem:
-    if change["kind"] not in ("down", "shift"):
-        return problem
-    try:
-        low, high = (problem.ticks(int(change[key])) for key in ("from_ns", "until_ns"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise OrderError(f"scenario: change {dict(change)!r} is incomplete: {error}") from error
-    low = max(low, problem.now)
-    if high <= low:
-        raise OrderError("scenario: the end must be after now and after the beginning")
-    if change["kind"] == "down":
-        name = str(change.get("machine"))
-        if name not in problem.machine_ids:
-            raise OrderError(f"scenario: no machine {name!r}")
-        return problem.with_(downs=(*problem.downs, (problem.machine(name), low, high)))
-    center = str(change.get("work_center"))
-    if center not in problem.work_center_ids:
-        raise OrderError(f"scenario: no work center {center!r}")
-    mine = problem.machine_work_center == problem.work_center_ids.index(center)
-    calendar = tuple(
-        tuple(_opened(row, low, high)) if mine[m] else row for m, row in enumerate(problem.calendar)
+    asked = replace(task, requests=tuple(found.requests.values()), declared=tuple(found.declared))
+    problem = planner.problem_now(asked)
+    return react(
+        problem,
+        plan_on(problem, basis),
+        None,
+        frozen_s=frozen_s,
+        weights=weights,
+        iterations=planner.scenario_moves(problem),
     )
-    return problem.with_(calendar=calendar)
 
 
-def _opened(closed: Sequence[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
-    """Closed windows without ``[low, high)``.
-
-    >>> _opened([(0, 10), (20, 30)], 5, 25)
-    [(0, 5), (25, 30)]
-    """
-    out = []
-    for a, b in closed:
-        out += [(x, y) for x, y in ((a, min(b, low)), (max(a, high), b)) if y > x]
-    return merge(out)
+def _kpis(found: Reaction, weights: Weights) -> dict[str, float]:
+    return objective(found.problem, found.plan, None, weights).as_dict()
 
 
-def _kpis(found: Reaction) -> dict[str, float]:
-    return objective(found.problem, found.plan, None).as_dict()
-
-
-def _column(now: Reaction, then: Reaction) -> dict[str, Any]:
+def _column(now: Reaction, then: Reaction, weights: Weights) -> dict[str, Any]:
     problem = then.problem
-    before, after = _kpis(now), _kpis(then)
+    before, after = _kpis(now, weights), _kpis(then, weights)
     old = carry(now.problem, now.plan, problem)
     found = moves(problem, old, then.plan)
     late = completion(problem, then.plan) - problem.job_due
@@ -156,6 +111,6 @@ def _column(now: Reaction, then: Reaction) -> dict[str, Any]:
         "late": [
             {"order": problem.job_ids[j], "late_s": int(late[j])}
             for j in order.tolist()
-            if 0 < late[j] < FAR // 2
+            if 0 < late[j] < FAR // 2 and not problem.job_ids[j].startswith("pin:")
         ],
     }

@@ -9,8 +9,10 @@ from workshop_brain.autonomy.compute import changes, moves
 from workshop_brain.autonomy.record import message_body
 from workshop_brain.autonomy.state import LoopState, Planned, PlanRef
 from workshop_brain.model.decision import Message
+from workshop_brain.model.declared import Declared, DeclaredKind, windows
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant
+from workshop_brain.schedule.calendars import opened
 from workshop_brain.schedule.objective import setups_of
 from workshop_brain.schedule.plan import Plan, carry
 from workshop_brain.schedule.structure import Problem
@@ -34,6 +36,7 @@ def schedule(
     orders: Mapping[str, JobOrder],
     now_ns: int,
     frozen_s: int,
+    declared_times: Sequence[Declared] = (),
 ) -> dict[str, Any]:
     """The answer of ``GET schedule``."""
     jobs = shown.jobs if shown is not None else ()
@@ -61,7 +64,7 @@ def schedule(
         "bars": [_bar(p, state, setups, late) for p in jobs],
         "actual": _actual(state, orders, now_ns),
         "ghost": _ghost(ghost, shown),
-        "closed": _closed(plant, now_ns, min(end_ns, now_ns + _CLOSED_NS)),
+        "closed": _closed(plant, declared_times, now_ns, min(end_ns, now_ns + _CLOSED_NS)),
         "kpis": dict(known.candidate.kpis) if known is not None else {},
         "bound": known.bound if known is not None else None,
         "gap": known.gap if known is not None else None,
@@ -158,16 +161,35 @@ def _ghost(ghost: PlanRef | None, shown: PlanRef | None) -> list[dict[str, Any]]
     return out
 
 
-def _closed(plant: Plant, now_ns: int, end_ns: int) -> list[dict[str, Any]]:
+def _closed(
+    plant: Plant, declared_times: Sequence[Declared], now_ns: int, end_ns: int
+) -> list[dict[str, Any]]:
+    """Closed times by the calendar without the extra shifts, and the declared stops on top."""
+    shifts = windows(declared_times, DeclaredKind.SHIFT)
+    stops = windows(declared_times, DeclaredKind.DOWN)
     out = []
     for center in plant.work_centers:
-        windows = center.calendar.closed(now_ns - NS_PER_DAY, end_ns)
-        out += [
-            {"machine": unit.path, "start_ms": a / NS_PER_MS, "end_ms": b / NS_PER_MS}
-            for unit in center.units
-            for a, b in windows
-        ]
+        shut = center.calendar.closed(now_ns - NS_PER_DAY, end_ns)
+        shut = opened(shut, shifts.get(center.id, ()))
+        for unit in center.units:
+            rows = [("calendar", a, b) for a, b in shut]
+            rows += [("stop", a, b) for a, b in stops.get(unit.path, ())]
+            for kind, a, b in rows:
+                span = {"start_ms": a / NS_PER_MS, "end_ms": b / NS_PER_MS}
+                out.append({"machine": unit.path, "kind": kind, **span})
     return out
+
+
+def declared(row: Declared) -> dict[str, Any]:
+    """A declared time for the screens."""
+    return {
+        "id": row.id,
+        "kind": row.kind.value,
+        "place": row.place,
+        "from_ms": row.from_ns / NS_PER_MS,
+        "until_ms": row.until_ns / NS_PER_MS,
+        "by": row.by,
+    }
 
 
 # -- orders ------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from workshop_brain.units import NS_PER_S
 URGENT = frozenset(
     {
         EventKind.BREAKDOWN, EventKind.QUALITY_STOP, EventKind.OPERATOR_ABSENT,
-        EventKind.RUSH_ORDER, EventKind.PINNED,
+        EventKind.RUSH_ORDER, EventKind.PINNED, EventKind.PLANNED_CHANGE,
     }
 )  # fmt: skip
 """Answered at once. Everything else is routine: gathered, and planned now and then."""
@@ -43,7 +43,7 @@ URGENT = frozenset(
 ROUTINE = frozenset(
     {
         EventKind.RESTORED, EventKind.OPERATOR_BACK, EventKind.LATE_FINISH,
-        EventKind.LATE_MATERIAL, EventKind.ORDERS_CHANGED,
+        EventKind.LATE_MATERIAL, EventKind.ORDERS_CHANGED, EventKind.WEIGHTS_CHANGED,
     }
 )  # fmt: skip
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from workshop_brain.autonomy.envelope import Move
+from workshop_brain.autonomy.holds import holds
 from workshop_brain.autonomy.inputs import Inputs
 from workshop_brain.autonomy.state import Planned
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Candidate, Message
 from workshop_brain.model.order import JobOrder
-from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, objective
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, objective
+from workshop_brain.schedule.partial import largest_part
 from workshop_brain.schedule.plan import Plan, job_orders
 from workshop_brain.schedule.react import KEEPING, react
 from workshop_brain.schedule.rules import construct
@@ -40,6 +42,10 @@ class Solution:
         The plan before, on ``problem``; None for a first plan.
     before
         KPIs of following the previous plan as well as it still goes; None for a first plan.
+    weights
+        What they are judged by.
+    unscheduled
+        Why orders are left out of all plans, one message an order; empty = none is.
     """
 
     problem: Problem
@@ -47,6 +53,8 @@ class Solution:
     candidates: tuple[Candidate, ...]
     plans: tuple[Plan, ...]
     before: Kpis | None
+    weights: Weights = PLANT_WEIGHTS
+    unscheduled: tuple[Message, ...] = ()
 
 
 def solve(inputs: Inputs) -> Solution:
@@ -61,39 +69,54 @@ def solve(inputs: Inputs) -> Solution:
         None,
         seed=inputs.seed,
         frozen_s=inputs.frozen_s,
+        weights=inputs.weights,
         iterations=inputs.iterations,
     )
     stay = next((k for k, c in enumerate(reaction.candidates) if c.name == "right_shift"), None)
     before = None
     if stay is not None:
-        before = objective(reaction.problem, reaction.plans[stay], reaction.previous)
+        before = objective(
+            reaction.problem, reaction.plans[stay], reaction.previous, inputs.weights
+        )
     return Solution(
         problem=reaction.problem,
         previous=reaction.previous,
         candidates=reaction.candidates,
         plans=reaction.plans,
         before=before,
+        weights=inputs.weights,
+        unscheduled=tuple(row.why for row in reaction.unscheduled),
     )
 
 
 def _constructed(inputs: Inputs) -> Solution:
     """A first plan: the best of the rules, then searched for something better."""
-    problem = inputs.problem
+    problem, weights = inputs.problem, inputs.weights
     found: list[tuple[Kpis, str, Plan]] = []
     for name in RULES:
         try:
-            plan = construct(problem, name)
+            plan = construct(problem, name, weights=weights)
         except InfeasibleError:
             continue
-        found.append((objective(problem, plan, None), name, plan))
+        found.append((objective(problem, plan, None, weights), name, plan))
+    unscheduled: tuple[Message, ...] = ()
+    if not found and problem.limits is not None:
+        part = largest_part(problem)
+        problem, unscheduled = part.problem, tuple(row.why for row in part.unscheduled)
+        found.append((objective(problem, part.plan, None, weights), "part", part.plan))
     if not found:
         raise InfeasibleError("no rule finds a plan; check families and calendars in plant.toml")
     found.sort(key=lambda row: row[0].objective)
     if inputs.iterations > 0:
         better = improve(
-            problem, found[0][2], stable=False, iterations=inputs.iterations, seed=inputs.seed
+            problem,
+            found[0][2],
+            stable=False,
+            iterations=inputs.iterations,
+            seed=inputs.seed,
+            weights=weights,
         ).plan
-        kpis = objective(problem, better, None)
+        kpis = objective(problem, better, None, weights)
         if kpis.objective < found[0][0].objective:
             found.insert(0, (kpis, f"{found[0][1]}+search", better))
     return Solution(
@@ -102,6 +125,8 @@ def _constructed(inputs: Inputs) -> Solution:
         candidates=tuple(_candidate(name, kpis) for kpis, name, _ in found),
         plans=tuple(plan for _, _, plan in found),
         before=None,
+        weights=weights,
+        unscheduled=unscheduled,
     )
 
 
@@ -117,15 +142,17 @@ def _improved(inputs: Inputs) -> Solution:
         stable=inputs.previous is not None,
         iterations=inputs.iterations,
         seed=inputs.seed,
+        weights=inputs.weights,
     )
-    before = objective(inputs.problem, base, inputs.previous)
-    after = objective(inputs.problem, found.plan, inputs.previous)
+    before = objective(inputs.problem, base, inputs.previous, inputs.weights)
+    after = objective(inputs.problem, found.plan, inputs.previous, inputs.weights)
     return Solution(
         problem=inputs.problem,
         previous=inputs.previous,
         candidates=(_candidate("search", after), _candidate("as_it_was", before)),
         plans=(found.plan, base),
         before=before,
+        weights=inputs.weights,
     )
 
 
@@ -157,10 +184,13 @@ def planned_jobs(problem: Problem, plan: Plan) -> tuple[Planned, ...]:
         and problem.op_status[o] in (OpStatus.FREE, OpStatus.LOCKED, OpStatus.RUNNING)
     ]
     orders = {order.id: order for order in job_orders(problem, plan, live)}
+    held = holds(problem, plan, live)
     return tuple(
         Planned(
             order=_plain(orders[problem.op_ids[o]]),
             after=tuple(problem.op_ids[p] for p, _ in problem.preds(o)),
+            from_ns=problem.time_ns(held[o].begin) if o in held else 0,
+            behind=tuple(problem.op_ids[p] for p in held[o].behind) if o in held else (),
         )
         for o in live
     )
@@ -272,7 +302,7 @@ def reasons(
     solution: Solution, chosen: int, moved: Sequence[Move], iterations: int, kind: str
 ) -> tuple[Message, ...]:
     """Why this plan: each statement can be checked against the candidates and the diff."""
-    best, out = solution.candidates[chosen], []
+    best, out = solution.candidates[chosen], [*solution.unscheduled]
     others = [c for k, c in enumerate(solution.candidates) if k != chosen]
     if others:
         rival = min(others, key=lambda c: c.objective)
@@ -310,7 +340,7 @@ def _price_of_calm(solution: Solution, chosen: int) -> list[Message]:
     low, high = sorted((best.objective, rival.objective))
     gain = round(100 * (1 - low / high), 1) if high > 0 else 0.0
     if is_calm and rival.objective < best.objective:
-        margin = round(100 * PLANT_WEIGHTS.calm, 1)
+        margin = round(100 * solution.weights.calm, 1)
         moved = int(rival.kpis["moves"])
         params = {"rival": rival.name, "gain_pct": gain, "moves": moved, "margin_pct": margin}
         return [Message(id="reason.calm", params=params)]

@@ -8,7 +8,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from workshop_brain.autonomy.record import canonical
 from workshop_brain.errors import LedgerError
+from workshop_brain.schedule.limits import Buffer, Limits, Operator, Tool
+from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import Problem
 
@@ -41,6 +43,8 @@ class Inputs:
         What set it off, JSON values.
     iterations
         Budget of the deterministic search; 0 where there is no search.
+    weights
+        What the plans are judged by; records from before they were stored mean PLANT_WEIGHTS.
     """
 
     kind: str
@@ -51,6 +55,7 @@ class Inputs:
     iterations: int
     base: Plan | None = None
     frozen_s: int = 0
+    weights: Weights = PLANT_WEIGHTS
 
 
 def pack(inputs: Inputs) -> bytes:
@@ -62,8 +67,11 @@ def pack(inputs: Inputs) -> bytes:
         "seed": inputs.seed,
         "iterations": inputs.iterations,
         "frozen_s": inputs.frozen_s,
+        "weights": asdict(inputs.weights),
         "problem": _split(inputs.problem, "problem", arrays),
     }
+    if inputs.problem.limits is not None:
+        meta["problem"]["limits"] = asdict(inputs.problem.limits)
     for name in ("previous", "base"):
         plan = getattr(inputs, name)
         meta[name] = None if plan is None else _split(plan, name, arrays)
@@ -96,13 +104,14 @@ def unpack(data: bytes) -> Inputs:
         meta = header["meta"]
         return Inputs(
             kind=meta["kind"],
-            problem=_join(Problem, meta["problem"], "problem", arrays),
+            problem=_problem(meta["problem"], arrays),
             previous=_plan(meta, "previous", arrays),
             base=_plan(meta, "base", arrays),
             frozen_s=meta["frozen_s"],
             triggers=tuple(meta["triggers"]),
             seed=meta["seed"],
             iterations=meta["iterations"],
+            weights=Weights(**meta["weights"]) if "weights" in meta else PLANT_WEIGHTS,
         )
     except (ValueError, KeyError, TypeError, struct.error) as error:
         raise LedgerError(f"stored decision inputs cannot be read: {error}") from error
@@ -130,6 +139,23 @@ def _join(cls: type[Any], rest: Mapping[str, Any], prefix: str, arrays: Any) -> 
     head = f"{prefix}."
     values |= {name[len(head) :]: a for name, a in arrays.items() if name.startswith(head)}
     return cls(**values)
+
+
+def _problem(rest: Mapping[str, Any], arrays: Any) -> Problem:
+    limits = rest.get("limits")
+    kept = {**rest, "limits": None}
+    problem: Problem = _join(Problem, kept, "problem", arrays)
+    return problem if limits is None else replace(problem, limits=_limits(limits))
+
+
+def _limits(rest: Mapping[str, Any]) -> Limits:
+    rows = {"tools": Tool, "operators": Operator, "buffers": Buffer}
+    values: dict[str, Any] = {name: _tuples(part) for name, part in rest.items()}
+    for name, kind in rows.items():
+        values[name] = tuple(
+            kind(**{key: _tuples(part) for key, part in row.items()}) for row in rest[name]
+        )
+    return Limits(**values)
 
 
 def _plan(meta: Mapping[str, Any], name: str, arrays: Any) -> Plan | None:

@@ -17,6 +17,19 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "trigger.operator_back": ("The operator is back at {unit}.", "{unit} 操作员已到岗。"),
     "trigger.rush_order": ("Rush order {unit} came in.", "收到急单 {unit}。"),
     "trigger.pinned": ("A planner pinned {unit}.", "计划员固定了 {unit}。"),
+    "reason.measured": (
+        "{unit} is planned as it is measured: {speed_pct} % of its usual speed, {stops_pct} % more "
+        "time for stops than its siblings.",
+        "{unit} 按实测排程：速度为平时的 {speed_pct}%，停机时间比同类设备多 {stops_pct}%。",
+    ),
+    "trigger.weights_changed": (
+        "{unit} changed the weights of the objective.",
+        "{unit} 更改了目标权重。",
+    ),
+    "trigger.planned_change": (
+        "A planner changed orders or working times.",
+        "计划员更改了订单或工作时间。",
+    ),
     "trigger.orders_changed": ("The order book changed.", "订单有变更。"),
     "trigger.late_finish": ("Job {job} on {unit} runs late.", "{unit} 上的工单 {job} 超时未完成。"),
     "trigger.late_material": ("Material for job {job} is late.", "工单 {job} 的物料迟到。"),
@@ -42,6 +55,102 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "trigger.job_rejected": ("The receiver refused job {job}.", "接收端拒绝了工单 {job}。"),
     # why this plan
+    "scenario.add": (
+        "New order {order}: {quantity} x {product}, due {due_ns}.",
+        "新订单 {order}：{quantity} × {product}，交期 {due_ns}。",
+    ),
+    "scenario.cancel": ("Order {order} is cancelled.", "取消订单 {order}。"),
+    "scenario.due": (
+        "Order {order} is due {due_ns} instead of {before_ns}.",
+        "订单 {order} 的交期由 {before_ns} 改为 {due_ns}。",
+    ),
+    "scenario.down": (
+        "Planned stop of {unit} from {from_ns} to {until_ns}.",
+        "{unit} 计划停机：{from_ns} 至 {until_ns}。",
+    ),
+    "scenario.shift": (
+        "Extra shift at {center} from {from_ns} to {until_ns}: {open_s} more of working time.",
+        "{center} 加班：{from_ns} 至 {until_ns}，增加工作时间 {open_s}。",
+    ),
+    "scenario.withdraw_down": (
+        "The planned stop of {unit} from {from_ns} to {until_ns} is taken back.",
+        "撤销 {unit} 的计划停机：{from_ns} 至 {until_ns}。",
+    ),
+    "scenario.withdraw_shift": (
+        "The extra shift at {center} from {from_ns} to {until_ns} is taken back.",
+        "撤销 {center} 的加班：{from_ns} 至 {until_ns}。",
+    ),
+    "scenario.refused_kind": (
+        "Scenario: there is no change {kind}; possible are {known}.",
+        "方案：没有 {kind} 这种变更；可用的有 {known}。",
+    ),
+    "scenario.refused_incomplete": (
+        "Scenario: the change {change} is incomplete: {missing}.",
+        "方案：变更 {change} 不完整：{missing}。",
+    ),
+    "scenario.refused_too_many": (
+        "Scenario: {count} changes; at most {limit} are possible.",
+        "方案：共 {count} 项变更，最多 {limit} 项。",
+    ),
+    "scenario.refused_nothing": (
+        "Scenario: there is nothing to carry out; add a change first.",
+        "方案：没有可执行的变更，请先添加。",
+    ),
+    "scenario.refused_known": (
+        "Order {order} is there already; give the new one another id.",
+        "订单 {order} 已存在，请换一个编号。",
+    ),
+    "scenario.refused_no_product": (
+        "There is no product {product}; known are {known}.",
+        "没有产品 {product}；已知产品：{known}。",
+    ),
+    "scenario.refused_quantity": (
+        "Order {order}: {quantity} pieces are more than {limit}; split it into several orders.",
+        "订单 {order}：{quantity} 件超过上限 {limit}，请拆分为多个订单。",
+    ),
+    "scenario.refused_add_and_cancel": (
+        "Order {order} would be added and cancelled; leave both out.",
+        "订单 {order} 既新增又取消，请删除这两项。",
+    ),
+    "scenario.refused_no_order": (
+        "There is no open order {order}; choose one from the list of orders.",
+        "没有未完成的订单 {order}，请从订单列表中选择。",
+    ),
+    "scenario.refused_due_past": (
+        "Order {order}: the due date is not after now; give it a later one.",
+        "订单 {order}：交期不在当前时间之后，请改为更晚的时间。",
+    ),
+    "scenario.refused_no_machine": (
+        "There is no unit {machine}; choose one from the list.",
+        "没有设备 {machine}，请从列表中选择。",
+    ),
+    "scenario.refused_no_center": (
+        "There is no work center {center}; choose one from the list.",
+        "没有工作中心 {center}，请从列表中选择。",
+    ),
+    "scenario.refused_open_anyway": (
+        "{center} works in that time anyway; choose a time in which its calendar is closed.",
+        "{center} 在该时间段本来就开工，请选择日历关闭的时间。",
+    ),
+    "scenario.refused_span": (
+        "{place}: the end must be after now and after the beginning.",
+        "{place}：结束时间必须晚于当前时间和开始时间。",
+    ),
+    "scenario.refused_too_long": (
+        "{place}: a declared time lasts at most {days} days; what lasts longer belongs into "
+        "plant.toml.",
+        "{place}：计划时间最长 {days} 天，更长的请写入 plant.toml。",
+    ),
+    "scenario.refused_overlap_down": (
+        "{place} has a planned stop in that time already; choose another time, or take the old "
+        "one back first.",
+        "{place} 在该时间已有计划停机；请选择其他时间，或先撤销原有的。",
+    ),
+    "scenario.refused_overlap_shift": (
+        "{place} has an extra shift in that time already; choose another time, or take the old "
+        "one back first.",
+        "{place} 在该时间已有加班；请选择其他时间，或先撤销原有的。",
+    ),
     "reason.expected_back": (
         "The plan counts on {unit} from {until_ns} on, judged by how long its stops last.",
         "按以往停机时长估计，计划假定 {unit} 自 {until_ns} 起恢复工作。",

@@ -50,11 +50,14 @@ def due(config: LoopConfig, state: LoopState, line: str) -> Due:
 
 
 def may_go(config: LoopConfig, state: LoopState, planned: Planned) -> bool:
-    """Whether a job is neither at its receiver already nor short of material or machine."""
+    """Whether a job is neither at its receiver already nor short of material, machine, tools or
+    people."""
     order = planned.order
     if order.equipment in state.down:
         return False
     if not _is_absent(config, state, order.work_center, order.id):
+        return False
+    if planned.from_ns > state.time_ns or not all(_has_ended(state, j) for j in planned.behind):
         return False
     return all(_is_coming(state, job) for job in planned.after)
 
@@ -98,6 +101,14 @@ def _is_coming(state: LoopState, job: str) -> bool:
             return response.state in _BEGUN or response.state is JobState.ALLOWED_TO_START
     track = state.tracks.get(job)
     return track is not None and track.phase is JobPhase.CONFIRMED
+
+
+def _has_ended(state: LoopState, job: str) -> bool:
+    """Whether a job holds no tool and nobody any more; one that nobody knows is long over."""
+    for jobs in state.listed.values():
+        if job in jobs:
+            return jobs[job].state in _OVER
+    return state.in_force is None or job not in state.in_force.index
 
 
 def _misplaced(state: LoopState, line: str) -> list[str]:

@@ -1,5 +1,6 @@
 """What the brain may do by itself: levels per line and decision class, and hard limits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workshop_brain.model.decision import DecisionClass, Level
@@ -48,3 +49,20 @@ class EnvelopeSettings:
     moves_per_hour: int = 60
     max_input_age_s: float = 5.0
     receivers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningSettings:
+    """How this plant wants its plans.
+
+    Attributes
+    ----------
+    weights
+        Weights of the objective by name; what is left out is as the engine has it. A person may
+        set others while the brain runs.
+    measured
+        Whether speed and stops of units are planned as they are measured.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    measured: bool = True

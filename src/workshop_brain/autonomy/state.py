@@ -87,10 +87,17 @@ class Planned:
     ----------
     after
         Jobs whose pieces it needs.
+    from_ns
+        Its receiver gets it no earlier, for a receiver begins as soon as it can; 0 = any time.
+    behind
+        Jobs on other units that must have ended first, since it needs the tools or people that
+        they hold.
     """
 
     order: JobOrder
     after: tuple[str, ...] = ()
+    from_ns: int = 0
+    behind: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

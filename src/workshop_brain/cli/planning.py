@@ -133,6 +133,18 @@ def solve(
     seconds: Annotated[float, typer.Option(help="Time in all, 0.01 to 86400.")] = 5.0,
     workers: Annotated[int, typer.Option(help="Threads.", min=1, max=64)] = 2,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1)] = 1,
+    allow_unscheduled: Annotated[
+        bool,
+        typer.Option(
+            "--allow-unscheduled", help="Leave out orders that cannot be done, and plan the rest."
+        ),
+    ] = False,
+    keep_end: Annotated[
+        bool,
+        typer.Option(
+            "--keep-end", help="Finish all no later than a foreman would, before due dates count."
+        ),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Solve an instance; prints objective, bound, gap, curve and plan."""
@@ -141,7 +153,15 @@ def solve(
     if not MOST_SECONDS[0] <= seconds <= MOST_SECONDS[1]:
         raise ConfigError(f"--seconds must be from 0.01 to 86400, got {seconds}")
     text = _instance(file)
-    result = solve_file_text(text, name=str(file), seconds=seconds, workers=workers, seed=seed)
+    result = solve_file_text(
+        text,
+        name=str(file),
+        seconds=seconds,
+        workers=workers,
+        seed=seed,
+        may_leave=allow_unscheduled,
+        keep_end=keep_end,
+    )
     if not json_:
         result = {k: v for k, v in result.items() if k not in {"plan", "history"}}
     print_json(result)

@@ -17,6 +17,11 @@ class DecisionClass(StrEnum):
     RELEASE = "release"
 
 
+WEIGHT_NAMES = ("tardiness", "setup", "flow", "energy", "move", "shift")
+"""Weights of the objective that a plant or a person may set; what each multiplies stands in
+``schedule.objective``."""
+
+
 class Level(IntEnum):
     """How far the brain may go by itself, per line and decision class."""
 

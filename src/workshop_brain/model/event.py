@@ -16,6 +16,8 @@ class EventKind(StrEnum):
     OPERATOR_BACK = "operator_back"
     RUSH_ORDER = "rush_order"
     PINNED = "pinned"
+    PLANNED_CHANGE = "planned_change"
+    WEIGHTS_CHANGED = "weights_changed"
     ORDERS_CHANGED = "orders_changed"
     LATE_FINISH = "late_finish"
     LATE_MATERIAL = "late_material"

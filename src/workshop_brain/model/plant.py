@@ -3,6 +3,7 @@
 This is master data that the planners own (plant.toml); what happens now comes from signals.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -24,6 +25,66 @@ class WorkCenterKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A kind of tool or fixture: ``quantity`` of them, to be had as the calendar says."""
+
+    id: str
+    calendar: Calendar
+    quantity: int = 1
+
+    def __post_init__(self) -> None:
+        if self.quantity < 1:
+            raise ValueError(f"tool {self.id!r}: quantity must be >= 1, got {self.quantity}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody with skills, there as the calendar says, for one piece of work at a time."""
+
+    id: str
+    skills: tuple[str, ...]
+    calendar: Calendar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buffer:
+    """Places for lots between machines; 0 = none: a lot stays on its machine until the next."""
+
+    id: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tariff:
+    """What power costs.
+
+    Attributes
+    ----------
+    price
+        Per kWh, outside all windows.
+    windows
+        ``(times, price)``; where windows overlap the first counts.
+    """
+
+    price: float
+    windows: tuple[tuple[Calendar, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """Tools, and people by skill, that work holds: how many of each.
+
+    Attributes
+    ----------
+    run, setup
+        While the work runs, and while a machine is changed over for it.
+    """
+
+    run: Mapping[str, int] = field(default_factory=dict)
+    setup: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkUnit:
     """One machine or line that a job order can name.
 
@@ -33,6 +94,10 @@ class WorkUnit:
         Setup families it can run; empty means all of its work center.
     speed
         Factor on the planned rate; 1.0 is nominal, 0.9 is slower.
+    power_kw
+        Power that it draws while it works.
+    needs
+        What any work on it needs; takes the place of the work center's for the same tool or skill.
     """
 
     id: str
@@ -40,6 +105,8 @@ class WorkUnit:
     families: frozenset[str] = frozenset()
     speed: float = 1.0
     operators: int = 0
+    power_kw: float = 0.0
+    needs: Needs = field(default_factory=Needs)
 
     def __post_init__(self) -> None:
         if self.speed <= 0:
@@ -66,6 +133,8 @@ class WorkCenter:
         LINE only: chains of stages in the order that pieces pass, the main flow first; a stage is
         one device id, or several that stand side by side. A later chain whose last stage stands
         in an earlier one joins the flow there.
+    needs
+        What work on any of its units needs.
     """
 
     id: str
@@ -79,6 +148,7 @@ class WorkCenter:
     transport_s: int = 0
     transit_s: int = 0
     flow: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    needs: Needs = field(default_factory=Needs)
     names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,12 +173,21 @@ class RoutingStep:
         Per piece; per load for a BATCH work center.
     after
         Work centers whose steps must be finished before.
+    needs
+        What it needs besides what its unit needs.
+    max_lag_s
+        It starts at most so many seconds after the end of each step before; None = whenever.
+    buffer
+        Where lots wait between the steps before and this one; "" = there is room enough.
     """
 
     work_center: str
     family: str
     seconds: float
     after: tuple[str, ...] = ()
+    needs: Needs = field(default_factory=Needs)
+    max_lag_s: int | None = None
+    buffer: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +215,10 @@ class Plant:
     timezone: str
     work_centers: tuple[WorkCenter, ...]
     products: tuple[Product, ...]
+    tools: tuple[Tool, ...] = ()
+    people: tuple[Person, ...] = ()
+    buffers: tuple[Buffer, ...] = ()
+    tariff: Tariff | None = None
     names: dict[str, str] = field(default_factory=dict)
 
     def work_center(self, id: str) -> WorkCenter:

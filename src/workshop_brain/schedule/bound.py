@@ -39,7 +39,7 @@ class Bound:
 def bound(problem: Problem, weights: Weights = PLANT_WEIGHTS) -> Bound:
     """Path bound per job; machine-load bound for the makespan; both ignore changeovers."""
     shortest = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1])
-    head, end = _heads(problem, shortest)
+    head, end = heads(problem)
     tail = _tails(problem, shortest)
     completion = np.full(problem.n_jobs, -FAR, np.int64)
     ops = np.repeat(np.arange(problem.n_ops), np.diff(problem.sink_ptr))
@@ -56,8 +56,9 @@ def bound(problem: Problem, weights: Weights = PLANT_WEIGHTS) -> Bound:
     return Bound(objective=value, makespan=makespan, completion=completion)
 
 
-def _heads(problem: Problem, shortest: Ints) -> tuple[Ints, Ints]:
-    """Earliest start and end of each operation when machines were never busy."""
+def heads(problem: Problem) -> tuple[Ints, Ints]:
+    """Earliest start and end of each operation, ticks, if machines were never busy; (n_ops,)."""
+    shortest = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1])
     head = np.maximum(problem.op_release, problem.now)
     end = head.copy()
     free = problem.op_status == OpStatus.FREE

@@ -28,6 +28,21 @@ def merge(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return out
 
 
+def opened(
+    closed: Sequence[tuple[int, int]], windows: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Closed intervals without the half-open ``windows``.
+
+    >>> opened([(0, 10), (20, 30)], [(5, 25)])
+    [(0, 5), (25, 30)]
+    """
+    out = merge(closed)
+    for low, high in windows:
+        cut = ((row, (row[0], min(row[1], low)), (max(row[0], high), row[1])) for row in out)
+        out = [piece for row, *pieces in cut for piece in pieces if piece[1] > piece[0]]
+    return out
+
+
 @kernel
 def first_window(ptr: Ints, end: Ints, m: int, t: int) -> int:
     """First window of machine m that ends after t."""

@@ -1,7 +1,7 @@
 """Limits in a reactive-fjsp/1 document: tools, operators, lags, buffers, maintenance, tariff."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +12,10 @@ MOST = 10**12
 """Largest number that a document may hold, ticks."""
 _TOP = ("tools", "operators", "buffers", "tariff", "maintenance")
 _OF_JOB = ("deadline",)
-_OF_OP = ("max_lag", "buffer", "tools", "skills", "setup_tools", "setup_skills", "deadline")
-_OF_MACHINE = ("tools", "skills", "setup_tools", "setup_skills", "power_kw")
+_OF_OP = (
+    "max_lag", "buffer", "tools", "skills", "setup_tools", "setup_skills", "deadline", "size",
+)  # fmt: skip
+_OF_MACHINE = ("tools", "skills", "setup_tools", "setup_skills", "power_kw", "batch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,11 +168,7 @@ def limits_of(
             setup = _named(row.get(f"setup_{key}", []), what, f"setup_{key}")
             needs.machine_setup += [(m, name, q) for name, q in setup]
     for j, job in enumerate(jobs):
-        for k, op in enumerate(job["operations"]):
-            _read_op(needs, first[j] + k, op, f"job {job.get('id')!r} operation {k}")
-        if "deadline" in job:
-            latest = whole(job["deadline"], f"job {job.get('id')!r}: deadline")
-            needs.deadlines += [(first[j] + k, latest) for k in range(len(job["operations"]))]
+        _read_job(needs, first[j], job)
     needs.deadlines += [(o, row.latest) for o, row in upkeep.items()]
     return Limits(
         tools=tuple(
@@ -208,7 +206,93 @@ def limits_of(
             _price(row.get("power_kw", 0), f"machine {row.get('id')!r}: power_kw")
             for row in data["machines"]
         ),
+        **_batches(data, first, arcs),
     )
+
+
+def _batches(
+    data: Mapping[str, Any], first: Sequence[int], arcs: Sequence[Arc]
+) -> dict[str, tuple[tuple[int, int], ...]]:
+    """Batch machines and the sizes of lots; OrderError where no load could ever be formed."""
+    at = {str(row["id"]): m for m, row in enumerate(data["machines"])}
+    room = {
+        m: whole(row["batch"], f"machine {row['id']!r}: batch", 1)
+        for m, row in enumerate(data["machines"])
+        if row.get("batch") is not None
+    }
+    waiting = {arc.before for arc in arcs if arc.buffer}
+    sizes = dict(row for j, job in enumerate(data["jobs"]) for row in _sizes(job, first[j]))
+    for j, job in enumerate(data["jobs"]):
+        for k, op in enumerate(job["operations"]):
+            what, o = f"job {job.get('id')!r} operation {k}", first[j] + k
+            size = sizes.get(o, 1)
+            rooms = {str(m): room[at[str(m)]] for m, _ in op["alternatives"] if at[str(m)] in room}
+            for name, most in rooms.items():
+                if size > most:
+                    raise OrderError(
+                        f"{what}: size {size} is more than machine {name!r} holds, {most}"
+                    )
+                if o in waiting:
+                    raise OrderError(
+                        f"{what}: runs on batch machine {name!r}, its lot cannot wait in a buffer; "
+                        "take out buffer behind it"
+                    )
+    for m in room:
+        row = data["machines"][m]
+        tables = data.get("setup") or []
+        table = int(row["table"] if "table" in row else row["work_center"])
+        if tables and any(line[f] for f, line in enumerate(tables[table])):
+            raise OrderError(
+                f"setup: a changeover of batch machine {data['machines'][m]['id']!r} from a family "
+                "to itself must be 0; add it to the durations"
+            )
+    return {"batches": tuple(sorted(room.items())), "sizes": tuple(sorted(sizes.items()))}
+
+
+def with_job_limits(
+    limits: Limits | None, job: Mapping[str, Any], first: int, arcs: Sequence[Arc]
+) -> Limits | None:
+    """The limits with those of one more job; the same when the job has none.
+
+    Parameters
+    ----------
+    first
+        Index of the job's first operation; its ``arcs`` count likewise.
+    """
+    needs = _Needs()
+    _read_job(needs, first, job)
+    max_lags = tuple((a.before, a.after, a.max_lag) for a in arcs if a.max_lag is not None)
+    buffered = tuple((a.before, a.after, a.buffer) for a in arcs if a.buffer)
+    sizes = _sizes(job, first)
+    if not (needs.op or needs.op_setup or needs.deadlines or max_lags or buffered or sizes):
+        return limits
+    old = limits or Limits()
+    return replace(
+        old,
+        op_needs=(*old.op_needs, *needs.op),
+        op_setup_needs=(*old.op_setup_needs, *needs.op_setup),
+        deadlines=(*old.deadlines, *needs.deadlines),
+        max_lags=(*old.max_lags, *max_lags),
+        buffered=(*old.buffered, *buffered),
+        sizes=(*old.sizes, *sizes),
+    )
+
+
+def _sizes(job: Mapping[str, Any], first: int) -> list[tuple[int, int]]:
+    """What the operations of a job take of a load, where it is more than 1."""
+    rows = [
+        (first + k, whole(op.get("size", 1), f"job {job.get('id')!r} operation {k}: size", 1))
+        for k, op in enumerate(job["operations"])
+    ]
+    return [row for row in rows if row[1] > 1]
+
+
+def _read_job(needs: _Needs, first: int, job: Mapping[str, Any]) -> None:
+    for k, op in enumerate(job["operations"]):
+        _read_op(needs, first + k, op, f"job {job.get('id')!r} operation {k}")
+    if job.get("deadline") is not None:
+        latest = whole(job["deadline"], f"job {job.get('id')!r}: deadline")
+        needs.deadlines += [(first + k, latest) for k in range(len(job["operations"]))]
 
 
 def _read_op(needs: _Needs, o: int, op: Mapping[str, Any], what: str) -> None:
@@ -216,7 +300,7 @@ def _read_op(needs: _Needs, o: int, op: Mapping[str, Any], what: str) -> None:
         needs.op += [(o, name, q) for name, q in _named(op.get(key, []), what, key)]
         setup = _named(op.get(f"setup_{key}", []), what, f"setup_{key}")
         needs.op_setup += [(o, name, q) for name, q in setup]
-    if "deadline" in op:
+    if op.get("deadline") is not None:
         needs.deadlines.append((o, whole(op["deadline"], f"{what}: deadline")))
 
 

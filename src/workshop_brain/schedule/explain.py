@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Message
 from workshop_brain.model.event import Event
 from workshop_brain.schedule.diff import Change, diff
@@ -16,6 +17,7 @@ from workshop_brain.schedule.react import Reaction, place
 from workshop_brain.schedule.search import polish
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import right_shift
+from workshop_brain.schedule.waiting import binding, message
 
 CHAIN = 8
 """Most links of a waiting chain that are told."""
@@ -55,7 +57,8 @@ def explain(
     """Why now, why here, what it waits for, and what other machines would cost.
 
     The waiting chain goes back from the operation to the first cause: a machine, a changeover,
-    material, a release, closed time, or nothing. Other machines are tried by re-timing.
+    material, a release, closed time, a tool, a person, a place, power, or nothing. Other machines
+    are tried by re-timing.
 
     Raises
     ------
@@ -67,7 +70,7 @@ def explain(
     if m < 0:
         return (Message(id="schedule.unplanned", params={"op": op}),)
     out = [
-        _message(problem, "schedule.placed", o, m, start=plan.start[o], end=plan.end[o]),
+        message(problem, "schedule.placed", o, m, start=plan.start[o], end=plan.end[o]),
         *_chain(problem, plan, o),
     ]
     done = completion(problem, plan)
@@ -96,59 +99,15 @@ def _jobs_of(problem: Problem, o: int) -> list[int]:
     return sorted(jobs)
 
 
-def _message(problem: Problem, id: str, o: int, m: int, **ticks: Any) -> Message:
-    params: dict[str, Any] = {"op": problem.op_ids[o], "machine": problem.machine_ids[m]}
-    for key, tick in ticks.items():
-        params[f"{key}_ns"] = problem.time_ns(int(tick))
-    return Message(id=id, params=params)
-
-
 def _chain(problem: Problem, plan: Plan, o: int) -> list[Message]:
     """What the operation waits for, and what that waits for, to the first cause."""
     out: list[Message] = []
     for _ in range(CHAIN):
-        message, o = binding(problem, plan, o)
-        out.append(message)
+        reason, o = binding(problem, plan, o)
+        out.append(reason)
         if o < 0:
             break
     return out
-
-
-def binding(problem: Problem, plan: Plan, o: int) -> tuple[Message, int]:
-    """The constraint that fixes the start of an operation, and the operation behind it or -1."""
-    m, start = int(plan.machine[o]), int(plan.start[o])
-    status = OpStatus(int(problem.op_status[o]))
-    if status is not OpStatus.FREE:
-        name = {OpStatus.RUNNING: "running", OpStatus.LOCKED: "locked"}.get(status, "done")
-        return _message(problem, f"schedule.{name}", o, m, start=start), -1
-    sequence = plan.sequence(m)
-    k = int(np.flatnonzero(sequence == o)[0])
-    before = int(sequence[k - 1]) if k else -1
-    free = int(plan.end[before]) if before >= 0 else int(problem.machine_available[m])
-    family = int(problem.op_family[before]) if before >= 0 else int(problem.machine_family[m])
-    setup = problem.setup_between(m, family, int(problem.op_family[o]))
-    material, source = -FAR, -1
-    for p, lag in problem.preds(o):
-        if plan.machine[p] >= 0 and plan.end[p] + lag > material:
-            material, source = int(plan.end[p]) + lag, p
-    release = max(int(problem.op_release[o]), problem.now)
-    windows = range(problem.closed_ptr[m], problem.closed_ptr[m + 1])
-    opens = any(problem.closed_end[k] == start for k in windows)
-    latest = max(free + setup, material, release)
-    if opens and latest < start:
-        return _message(problem, "schedule.waits_open", o, m, until=start), -1
-    if material == latest and source >= 0:
-        message = _message(problem, "schedule.waits_material", o, m, until=material)
-        message.params["other"] = problem.op_ids[source]
-        return message, source
-    if free + setup == latest and before >= 0:
-        kind = "waits_setup" if setup else "waits_machine"
-        message = _message(problem, f"schedule.{kind}", o, m, until=free)
-        message.params.update({"other": problem.op_ids[before], "setup_s": setup})
-        return message, before
-    if release == latest and release > problem.now:
-        return _message(problem, "schedule.waits_release", o, m, until=release), -1
-    return _message(problem, "schedule.waits_nothing", o, m), -1
 
 
 def _others(problem: Problem, plan: Plan, o: int, most: int, weights: Weights) -> list[Message]:
@@ -159,7 +118,10 @@ def _others(problem: Problem, plan: Plan, o: int, most: int, weights: Weights) -
         if m == plan.machine[o]:
             continue
         forced = _forced(problem, o, m)
-        trial = right_shift(forced, place(forced, plan, np.array([o])))
+        try:
+            trial = right_shift(forced, place(forced, plan, np.array([o])))
+        except InfeasibleError:  # no limit can be kept with the operation there
+            continue
         kpis = objective(problem, trial, plan, weights)
         params = {
             "op": problem.op_ids[o],
@@ -169,7 +131,7 @@ def _others(problem: Problem, plan: Plan, o: int, most: int, weights: Weights) -
             "objective": round(kpis.objective - here.objective),
         }
         found.append((kpis.objective, m, Message(id="schedule.alternative", params=params)))
-    return [message for _, _, message in sorted(found, key=lambda x: x[:2])[:most]]
+    return [told for _, _, told in sorted(found, key=lambda x: x[:2])[:most]]
 
 
 def _forced(problem: Problem, o: int, m: int) -> Problem:
@@ -217,7 +179,10 @@ def why_not(
     if m not in problem.alternatives(o):
         return WhyNot(messages=(Message(id="schedule.why_not_not_allowed", params=base),))
     forced = _forced(problem, o, m)
-    trial = right_shift(forced, place(forced, plan, np.array([o])))
+    try:
+        trial = right_shift(forced, place(forced, plan, np.array([o])))
+    except InfeasibleError:
+        return WhyNot(messages=(Message(id="schedule.pin_no_plan", params=base),))
     trial = polish(forced, trial, plan, weights, iterations, seed)
     kept = polish(problem, right_shift(problem, plan), plan, weights, iterations, seed)
     before = objective(problem, kept, plan, weights)
@@ -231,13 +196,13 @@ def why_not(
         "changes": len(changes),
     }
     name = "worse" if after.objective >= before.objective else "better"
-    message, _ = binding(forced, trial, o)
+    reason, _ = binding(forced, trial, o)
     later = (
         Message(id="schedule.why_not_later", params={"job": job, "late_s": by})
         for job, by in later_orders(problem, kept, trial)[:LATER]
     )
     return WhyNot(
-        messages=(Message(id=f"schedule.why_not_{name}", params=params), *later, message),
+        messages=(Message(id=f"schedule.why_not_{name}", params=params), *later, reason),
         before=before,
         after=after,
         plan=trial,

@@ -449,13 +449,18 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
 
 
 def read_event(data: Mapping[str, Any]) -> Event:
-    """An event document ``{"time", "kind", ...}`` in ticks as an Event; OrderError when wrong."""
+    """An event document ``{"time", "kind", ...}`` in ticks as an Event; OrderError when wrong.
+
+    ``until`` null: for good.
+    """
     kind = str(data.get("kind"))
     if kind not in _EVENTS:
         raise OrderError(f"event: kind {kind!r} is unknown; known are {', '.join(_EVENTS)}")
     time = within(data.get("time"), "event: time", 0)
     payload: dict[str, Any] = {}
-    if "until" in data:
+    if "until" in data and data["until"] is None:
+        payload["until_ns"] = FAR * NS_PER_S
+    elif "until" in data:
         payload["until_ns"] = within(data["until"], "event: until", time + 1) * NS_PER_S
     path = str(data.get("machine", ""))
     job = data.get("job")

@@ -89,6 +89,12 @@ class Limits:
         machine is blocked. Transport time is the lag of the arc.
     deadlines
         ``(operation, tick)``: latest end. Due dates may be missed at a price, deadlines not.
+    batches
+        ``(machine, capacity)``: operations of one family and duration may run there together, as
+        one load: they start together, and what they take of the capacity does not exceed it. The
+        machine's own needs count once a load.
+    sizes
+        ``(operation, size)``: what it takes of a load; 1 where nothing is said.
     tariff
         ``(from tick, price per kWh)``, by tick; before the first power costs nothing.
     power_kw
@@ -107,6 +113,8 @@ class Limits:
     deadlines: tuple[tuple[int, int], ...] = ()
     tariff: tuple[tuple[int, float], ...] = ()
     power_kw: tuple[float, ...] = ()
+    batches: tuple[tuple[int, int], ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
 
     @property
     def skills(self) -> tuple[str, ...]:
@@ -154,6 +162,22 @@ def check(
         if not 0 <= o < len(op_ids):
             raise InfeasibleError(f"deadline {tick}: no operation {o} in the problem")
     _check_power(limits, machine_ids)
+    _check_batches(limits, op_ids, machine_ids)
+
+
+def _check_batches(limits: Limits, op_ids: Sequence[str], machine_ids: Sequence[str]) -> None:
+    seen: set[int] = set()
+    for m, capacity in limits.batches:
+        if not 0 <= m < len(machine_ids) or m in seen:
+            raise InfeasibleError(f"batch machine {m}: stands twice, or is none of the problem")
+        if capacity < 1:
+            raise InfeasibleError(
+                f"machine {machine_ids[m]!r}: a load must hold 1 or more, got {capacity}"
+            )
+        seen.add(m)
+    for o, size in limits.sizes:
+        if not 0 <= o < len(op_ids) or size < 1:
+            raise InfeasibleError(f"size {size}: must be >= 1, of an operation of the problem")
 
 
 def _check_needs(limits: Limits, op_ids: Sequence[str], machine_ids: Sequence[str]) -> None:

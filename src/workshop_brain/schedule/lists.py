@@ -1,9 +1,9 @@
 """Local search on lists of priorities, for problems with limits.
 
-A move puts a group of operations elsewhere in the list, an operation on another machine, or holds
-one back until power is cheaper; the list is then placed anew as a whole, so that every plan that is
-looked at keeps all limits. Slower than moves on sequences, whose effect is propagated, by as much
-as a plan is longer than what a move changes.
+A move puts a group of operations elsewhere in the list, an operation on another machine or into
+another load of a batch machine, or holds one back until power is cheaper; the list is then placed
+anew as a whole, so that every plan that is looked at keeps all limits. Slower than moves on
+sequences, whose effect is propagated, by as much as a plan is longer than what a move changes.
 """
 
 from typing import NamedTuple
@@ -19,10 +19,12 @@ from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.serial import (
     FITS,
     TABLE_FULL,
+    Placed,
     Rows,
     arrange,
     as_plan,
     held_back,
+    mates,
     place_all,
     power_prices,
     rows_of,
@@ -66,9 +68,11 @@ class Searcher(NamedTuple):
     wish: Ints
     machine: Ints
     hold_back: Ints
+    mate: Ints
     best_wish: Ints
     best_machine: Ints
     best_hold_back: Ints
+    best_mate: Ints
     cost: Floats
     rng: NDArray[np.uint64]
     tally: Ints
@@ -156,15 +160,53 @@ def _pick(
 
 
 @kernel
+def _other_load(a: Arrays, b: Rows, now: Placed, o: int, rng: NDArray[np.uint64]) -> int:
+    """An operation of another load that an operation might run with; -1: none found, or alone."""
+    if draw(rng, 4) == 0:
+        return -1
+    for _ in range(16):
+        q = draw(rng, len(now.machine))
+        m = now.machine[q]
+        if m < 0 or b.load[m] == 0 or a.op_status[q] != 0 or a.op_family[q] != a.op_family[o]:
+            continue
+        if m == now.machine[o] and now.start[q] == now.start[o]:
+            continue
+        for k in range(a.alt_ptr[o], a.alt_ptr[o + 1]):
+            if a.alt_machine[k] == m:
+                return q
+    return -1
+
+
+@kernel
+def _leave_ring(mate: Ints, o: int) -> None:
+    """Take an operation out of its ring; one that is left alone is in none."""
+    if mate[o] < 0:
+        return
+    x = o
+    while mate[x] != o:
+        x = mate[x]
+    mate[x] = mate[o] if mate[o] != x else -1
+    mate[o] = -1
+
+
+@kernel
+def _join_ring(mate: Ints, o: int, q: int) -> None:
+    """Put an operation that is in no ring into that of another."""
+    mate[o] = mate[q] if mate[q] >= 0 else q
+    mate[q] = o
+
+
+@kernel
 def search_lists(
     a: Arrays, b: Rows, price: Prices, t: Searcher, moves: int, hot: float, cold: float, room: int
 ) -> int:
     """Try moves on a list, from hot to cold; FITS, or TABLE_FULL when the room was too small."""
     rng = t.rng
-    now = place_all(a, b, t.wish, t.machine, t.hold_back, False, room)
+    now = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, room)
     if now.code != FITS:
         return now.code
     groups, steps = len(t.wish), len(b.tariff_at)
+    old_mate = t.mate.copy()
     for step in range(moves):
         heat = hot + (cold - hot) * step / moves
         limit = heat * draw(rng, 1 << 20) / (1 << 20)
@@ -173,10 +215,21 @@ def search_lists(
             continue
         g = b.group[o]
         old_wish, old_machine, old_hold = t.wish[g], t.machine[o], t.hold_back[o]
+        is_load = b.load[now.machine[o]] > 0
+        if is_load:
+            old_mate[:] = t.mate
         options = a.alt_ptr[o + 1] - a.alt_ptr[o]
         kind = draw(rng, 100)
         is_paid = steps > 0 and b.power[now.machine[o]] > 0.0
-        if is_paid and kind < 30:
+        if is_load and kind >= 70:
+            q = _other_load(a, b, now, o, rng)
+            if q < 0 and t.mate[o] < 0:
+                continue
+            _leave_ring(t.mate, o)
+            if q >= 0:
+                t.machine[o] = now.machine[q]
+                _join_ring(t.mate, o, q)
+        elif is_paid and kind < 30:
             if old_hold > -FAR and draw(rng, 2) == 0:
                 t.hold_back[o] = -FAR
             else:
@@ -198,10 +251,12 @@ def search_lists(
             if draw(rng, 3) == 0:
                 by = 1 + draw(rng, 3)
             t.wish[g] += 2 * by + 1 if draw(rng, 3) == 0 else -2 * by - 1
-        found = place_all(a, b, t.wish, t.machine, t.hold_back, False, room)
+        found = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, room)
         t.tally[0] += 1
         if found.code == TABLE_FULL:
             t.wish[g], t.machine[o], t.hold_back[o] = old_wish, old_machine, old_hold
+            if is_load:
+                t.mate[:] = old_mate
             return TABLE_FULL
         is_taken = found.code == FITS
         value = 0.0
@@ -210,6 +265,8 @@ def search_lists(
             is_taken = value <= t.cost[0] + limit
         if not is_taken:
             t.wish[g], t.machine[o], t.hold_back[o] = old_wish, old_machine, old_hold
+            if is_load:
+                t.mate[:] = old_mate
             continue
         now = found
         t.cost[0] = value
@@ -217,7 +274,7 @@ def search_lists(
         if value < t.cost[1] - 1e-6:
             t.cost[1] = value
             t.best_wish[:], t.best_machine[:] = t.wish, t.machine
-            t.best_hold_back[:] = t.hold_back
+            t.best_hold_back[:], t.best_mate[:] = t.hold_back, t.mate
     return FITS
 
 
@@ -228,13 +285,13 @@ def lay_out(problem: Problem, plan: Plan, price: Prices, seed: int) -> tuple[Sea
     free = np.flatnonzero((problem.op_status == OpStatus.FREE) & (plan.machine >= 0))
     wish = np.full(len(b.group_ptr) - 1, FAR, np.int64)
     np.minimum.at(wish, b.group[free], plan.start[free])
-    hold_back = held_back(problem, plan)
+    hold_back, mate = held_back(problem, plan), mates(problem, plan)
     rng = np.array([(seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64 or 1], np.uint64)
     for _ in range(16):
         draw(rng, 2)
     room = table_room(problem)
     while True:
-        found = place_all(a, b, wish, plan.machine, hold_back, False, room)
+        found = place_all(a, b, wish, plan.machine, hold_back, mate, False, room)
         if found.code != TABLE_FULL:
             break
         room *= 2
@@ -246,9 +303,11 @@ def lay_out(problem: Problem, plan: Plan, price: Prices, seed: int) -> tuple[Sea
         wish=wish,
         machine=plan.machine.copy(),
         hold_back=hold_back,
+        mate=mate,
         best_wish=wish.copy(),
         best_machine=plan.machine.copy(),
         best_hold_back=hold_back.copy(),
+        best_mate=mate.copy(),
         cost=np.array([value, value]),
         rng=rng,
         tally=np.zeros(1, np.int64),
@@ -271,7 +330,9 @@ def best_plan(problem: Problem, t: Searcher) -> Plan:
     a, b = problem.arrays, rows_of(problem)
     room = table_room(problem)
     while True:
-        found = place_all(a, b, t.best_wish, t.best_machine, t.best_hold_back, False, room)
+        found = place_all(
+            a, b, t.best_wish, t.best_machine, t.best_hold_back, t.best_mate, False, room
+        )
         if found.code == FITS:
             return as_plan(found)
         room *= 2

@@ -39,6 +39,66 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "{op} waits until {machine} works again at {until_ns} (shift, stop or breakdown).",
         "{op} 等待 {machine} 于 {until_ns} 恢复工作（班次、停机或故障）。",
     ),
+    "schedule.waits_upkeep": (
+        "{op} waits for the maintenance {other} on {machine}, done at {until_ns}.",
+        "{op} 等待 {machine} 的维护 {other}，{until_ns} 结束。",
+    ),
+    "schedule.waits_tool": (
+        "{op} waits until {until_ns} for {tool}, which {other} has.",
+        "{op} 等待 {tool} 至 {until_ns}：正由 {other} 使用。",
+    ),
+    "schedule.waits_tool_away": (
+        "{op} waits for {tool}, which cannot be had before {until_ns}.",
+        "{op} 等待 {tool}：{until_ns} 之前不可用。",
+    ),
+    "schedule.waits_person": (
+        "{op} waits until {until_ns} for somebody with skill {person}, who is at {other}.",
+        "{op} 等待具备技能 {person} 的人员至 {until_ns}：正在做 {other}。",
+    ),
+    "schedule.waits_person_away": (
+        "{op} waits for somebody with skill {person}; nobody more is on shift before {until_ns}.",
+        "{op} 等待具备技能 {person} 的人员：{until_ns} 之前无人当班。",
+    ),
+    "schedule.waits_setup_tool": (
+        "The changeover before {op} waits until {until_ns} for {tool}, which {other} has.",
+        "{op} 之前的换型等待 {tool} 至 {until_ns}：正由 {other} 使用。",
+    ),
+    "schedule.waits_setup_tool_away": (
+        "The changeover before {op} waits for {tool}, which cannot be had before {until_ns}.",
+        "{op} 之前的换型等待 {tool}：{until_ns} 之前不可用。",
+    ),
+    "schedule.waits_setup_person": (
+        "The changeover before {op} waits until {until_ns} for somebody with skill {person}, who "
+        "is at {other}.",
+        "{op} 之前的换型等待具备技能 {person} 的人员至 {until_ns}：正在做 {other}。",
+    ),
+    "schedule.waits_setup_person_away": (
+        "The changeover before {op} waits for somebody with skill {person}; nobody more is on "
+        "shift before {until_ns}.",
+        "{op} 之前的换型等待具备技能 {person} 的人员：{until_ns} 之前无人当班。",
+    ),
+    "schedule.waits_blocked": (
+        "{op} waits for {machine}, where the lot of {lot} stands until {until_ns}: {buffer} has no "
+        "place before {other} starts.",
+        "{op} 等待 {machine}：{lot} 的批次停留至 {until_ns}，{other} 开始前缓存 {buffer} 无空位。",
+    ),
+    "schedule.waits_lag": (
+        "{op} waits so that {other}, at {until_ns}, follows within {lag_s}.",
+        "{op} 推迟开始，使 {other}（{until_ns}）在其后 {lag_s} 内开始。",
+    ),
+    "schedule.waits_load": (
+        "{op} waits until {until_ns} for {other}, with which it runs on {machine} as one load.",
+        "{op} 等待 {other} 至 {until_ns}，二者在 {machine} 上同炉加工。",
+    ),
+    "schedule.waits_power": (
+        "{op} waits for cheaper power at {until_ns} ({price} instead of {price_before} per kWh).",
+        "{op} 等待 {until_ns} 起的低价电（每千瓦时 {price}，此前 {price_before}）。",
+    ),
+    "schedule.waits_kept": (
+        "Nothing keeps {op} from starting before {until_ns}; the plan has it then because of what "
+        "is tied to it or comes after.",
+        "{op} 可早于 {until_ns} 开始；因与其相关或其后的工序，计划安排在此时。",
+    ),
     "schedule.waits_nothing": (
         "{op} starts as early as possible.",
         "{op} 已尽早开始。",
@@ -81,6 +141,36 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "schedule.why_not_later": (
         "Order {job} would finish {late_s} later.",
         "订单 {job} 将推迟 {late_s} 完成。",
+    ),
+    "schedule.then_same": (
+        "{op} is planned on {machine} then already, at {start_ns}.",
+        "{op} 本来就计划于 {start_ns} 在 {machine} 上开始。",
+    ),
+    "schedule.then_never": (
+        "No plan can: even if no machine were ever busy, {op} could not start before {until_ns}.",
+        "任何排程都做不到：即使设备始终空闲，{op} 也不能早于 {until_ns} 开始。",
+    ),
+    "schedule.then_before": (
+        "{other} is planned on {machine} at {start_ns}, before {op} would end at {until_ns}.",
+        "{other} 计划于 {start_ns} 在 {machine} 上开始，早于 {op} 的结束时间 {until_ns}。",
+    ),
+    "schedule.then_cost": (
+        "With {op} on {machine} at {start_ns} and the rest searched anew: weighted tardiness "
+        "{tardiness_s} more, changeovers {setup_s} more, {changes} operations move.",
+        "若 {op} 于 {start_ns} 在 {machine} 上开始并重新求解其余部分：加权延误增加 "
+        "{tardiness_s}，换型增加 {setup_s}，{changes} 道工序变动。",
+    ),
+    "schedule.then_not_found": (
+        "No plan was found in which {op} starts on {machine} at {start_ns}.",
+        "未找到 {op} 于 {start_ns} 在 {machine} 上开始的排程。",
+    ),
+    "schedule.then_earliest": (
+        "The earliest start that was found is {until_ns}, when it and all that it needs go first.",
+        "让它及其所需工序全部优先时，求得的最早开始时间为 {until_ns}。",
+    ),
+    "schedule.then_earliest_already": (
+        "No plan was found in which {op} starts on {machine} earlier than {start_ns}.",
+        "未找到 {op} 在 {machine} 上早于 {start_ns} 开始的排程。",
     ),
     "schedule.pin_frozen": (
         "{op} cannot start then: the frozen zone lasts until {until_ns}.",
@@ -130,6 +220,39 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The plan was brought up to date.",
         "计划已按现场状态更新。",
     ),
+    "schedule.left_deadline": (
+        "{job} is not planned: {op} cannot be finished by its deadline {until_ns}.",
+        "{job} 未排入：{op} 无法在截止时间 {until_ns} 前完成。",
+    ),
+    "schedule.left_max_lag": (
+        "{job} is not planned: {op} cannot start within {lag_s} after {other}.",
+        "{job} 未排入：{op} 无法在 {other} 之后 {lag_s} 内开始。",
+    ),
+    "schedule.left_no_place": (
+        "{job} is not planned: {op} finds no time in which all that it needs is free: {needs}.",
+        "{job} 未排入：{op} 所需的 {needs} 始终无法同时空闲。",
+    ),
+    "schedule.left_conflict": (
+        "{job} is not planned: not all can be kept together with {others}, and it weighs least "
+        "({weight}).",
+        "{job} 未排入：无法与 {others} 同时满足，且其权重最低（{weight}）。",
+    ),
+    "schedule.left_no_machine": (
+        "{job} is not planned: {op} can be done on {machine} only, which does not come back.",
+        "{job} 未排入：{op} 只能在 {machine} 上加工，而该设备不再恢复。",
+    ),
+    "schedule.left_lost": (
+        "{job} is not planned: {op} stands on {machine}, which does not come back.",
+        "{job} 未排入：{op} 停留在不再恢复的 {machine} 上。",
+    ),
+    "schedule.left_material": (
+        "{job} is not planned: the material of {op} does not come.",
+        "{job} 未排入：{op} 的物料不会到达。",
+    ),
+    "schedule.left_needs": (
+        "{job} is not planned: {op} needs the pieces of {other}, which is left out.",
+        "{job} 未排入：{op} 需要 {other} 的工件，而后者未排入。",
+    ),
     "schedule.reason_chosen": (
         "Chosen: {candidate}, cost {objective}.",
         "选用方案：{candidate}，代价 {objective}。",
@@ -144,6 +267,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "schedule.candidate.right_shift": ("same sequences, later times", "保持顺序，顺延"),
     "schedule.candidate.reroute": ("only affected work moves", "仅移动受影响的工序"),
+    "schedule.candidate.part": ("the largest part that can be done", "可完成的最大部分"),
     "schedule.candidate.redispatch": ("all anew by the rule", "按规则全部重排"),
     "schedule.candidate.steady": (
         "all anew by the rule, but what starts soon keeps its machine",

@@ -43,11 +43,11 @@ APPRAISE = 500
 # machines
 (BASE, LENGTH, FIXED, FREE, FAMILY_NOW, TABLE, CLOSED, CLOSED_END) = range(8)
 # jobs
-(DUE, WEIGHT, DONE, JOB_SINK, JOB_SINK_END, JOB_LOGGED) = range(6)
+(DUE, WEIGHT, DONE, JOB_SINK, JOB_SINK_END, JOB_LOGGED, END_BY) = range(7)
 # prices of an operation
 (FLOW, SHIFT, MOVE) = range(3)
 # counters
-(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY, PRICED) = range(7)
+(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY, PRICED, LATE) = range(8)
 FAR_BACK = -(1 << 50)
 
 
@@ -56,7 +56,8 @@ class Tables(NamedTuple):
 
     ``seq`` holds the machine sequences, each from its BASE on. ``arcs``, ``alts`` are rows of
     (operation, lag) and (machine, duration). ``cost`` = (now, best), relative to the beginning.
-    ``worth`` says what a tick of each operation's end is worth; see :func:`_appraise`.
+    ``worth`` says what a tick of each operation's end is worth; see :func:`_appraise`. ``late``
+    begins with the jobs that were late then.
     """
 
     ops: Ints
@@ -82,6 +83,7 @@ class Tables(NamedTuple):
     heap: Ints
     log: Ints
     job_log: Ints
+    late: Ints
     tally: Ints
 
 
@@ -231,6 +233,7 @@ def _propagate(
     limit: float,
     slack: float,
     late_price: float,
+    end_price: float,
     now: int,
 ) -> float:
     """Change of cost when all times settle; more than ``limit`` = given up on the way.
@@ -302,6 +305,9 @@ def _propagate(
                     job_logs += 1
                 late = max(0, done - jobs[j, DUE]) - max(0, jobs[j, DONE] - jobs[j, DUE])
                 delta += late_price * jobs[j, WEIGHT] * late
+                if end_price > 0.0:
+                    by = jobs[j, END_BY]
+                    delta += end_price * (max(0, done - by) - max(0, jobs[j, DONE] - by))
                 jobs[j, DONE] = done
         kind = 2 if finish < old_finish else 1
         if k + 1 < machines[m, LENGTH]:
@@ -335,6 +341,15 @@ def _forget(ops: Ints, jobs: Ints, log: Ints, job_log: Ints, count: Ints, undo: 
 
 
 @kernel
+def _is_late(jobs: Ints, j: int, end_price: float) -> bool:
+    """Whether it would be worth something if the job ended earlier."""
+    done = jobs[j, DONE]
+    if done > jobs[j, DUE] and jobs[j, WEIGHT] > 0:
+        return True
+    return bool(end_price > 0.0 and done > jobs[j, END_BY])
+
+
+@kernel
 def _pick(
     ops: Ints,
     machines: Ints,
@@ -343,13 +358,16 @@ def _pick(
     job_sink: Ints,
     setup: Ints,
     seq: Ints,
+    late: Ints,
+    count: Ints,
     rng: NDArray[np.uint64],
+    end_price: float,
 ) -> int:
     """An operation to move: mostly one on the chain that makes a late job late; -1: none found."""
-    if draw(rng, 100) < CRITICAL_SHARE:
+    if count[LATE] > 0 and draw(rng, 100) < CRITICAL_SHARE:
         for _ in range(8):
-            j = draw(rng, len(jobs))
-            if jobs[j, DONE] <= jobs[j, DUE] or jobs[j, WEIGHT] == 0:
+            j = late[draw(rng, count[LATE])]
+            if not _is_late(jobs, j, end_price):
                 continue
             o = -1
             for k in range(jobs[j, JOB_SINK], jobs[j, JOB_SINK_END]):
@@ -437,6 +455,7 @@ def _appraise(
     heap: Ints,
     blur: float,
     late_price: float,
+    end_price: float,
 ) -> None:
     """What it costs when an operation ends a tick later: by itself, through its jobs, in all.
 
@@ -455,6 +474,9 @@ def _appraise(
             room = float(jobs[j, DUE] - jobs[j, DONE])
             share = 1.0 if room < 0.0 else np.exp(-room / blur)
             worth[o, 0] += late_price * jobs[j, WEIGHT] * share
+            if end_price > 0.0:
+                room = float(jobs[j, END_BY] - jobs[j, DONE])
+                worth[o, 0] += end_price * (1.0 if room < 0.0 else np.exp(-room / blur))
         worth[o, 1] = 0.0
         worth[o, 2] = worth[o, 0]
         left[o] = 0
@@ -604,6 +626,7 @@ def search(
     slack: float,
     late_price: float,
     setup_price: float,
+    end_price: float,
     now: int,
 ) -> None:
     """Try moves on the tables; the temperature falls from hot to cold."""
@@ -620,6 +643,11 @@ def search(
         heat = hot + (cold - hot) * step / moves
         if count[TAKEN] - taken >= APPRAISE or step == 0:
             taken = count[TAKEN]
+            count[LATE] = 0
+            for j in range(len(jobs)):
+                if _is_late(jobs, j, end_price):
+                    t.late[count[LATE]] = j
+                    count[LATE] += 1
             _appraise(
                 ops,
                 machines,
@@ -633,8 +661,9 @@ def search(
                 heap,
                 blur,
                 late_price,
+                end_price,
             )
-        o = _pick(ops, machines, jobs, arcs, job_sink, setup, seq, rng)
+        o = _pick(ops, machines, jobs, arcs, job_sink, setup, seq, t.late, count, rng, end_price)
         if o < 0:
             continue
         old_m, old_k, old_work = ops[o, MACHINE], ops[o, POSITION], ops[o, WORK]
@@ -732,6 +761,7 @@ def search(
             limit - delta,
             slack,
             late_price,
+            end_price,
             now,
         )
         count[TRIED] += 1
@@ -798,9 +828,10 @@ def lay_out(
     machines[:, FREE], machines[:, FAMILY_NOW] = problem.machine_available, problem.machine_family
     machines[:, TABLE] = problem.machine_work_center
     machines[:, CLOSED], machines[:, CLOSED_END] = problem.closed_ptr[:-1], problem.closed_ptr[1:]
-    jobs = np.zeros((problem.n_jobs, 6), np.int64)
+    jobs = np.zeros((problem.n_jobs, 7), np.int64)
     jobs[:, DUE] = problem.job_due if due is None else due
     jobs[:, WEIGHT] = problem.job_weight
+    jobs[:, END_BY] = weights.end_by
     jobs[:, JOB_SINK], jobs[:, JOB_SINK_END] = problem.job_sink_ptr[:-1], problem.job_sink_ptr[1:]
     _fill_done(ops, jobs, problem.job_sink_op)
     rng = np.array([(seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64 or 1], np.uint64)
@@ -835,7 +866,8 @@ def lay_out(
         heap=np.zeros((n + 3, 2), np.int64),
         log=np.zeros((n, 3), np.int64),
         job_log=np.zeros((problem.n_jobs, 2), np.int64),
-        tally=np.zeros(7, np.int64),
+        late=np.zeros(problem.n_jobs, np.int64),
+        tally=np.zeros(8, np.int64),
     )
 
 

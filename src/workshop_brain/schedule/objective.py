@@ -1,7 +1,8 @@
 """What a plan is worth: the KPI vector and the one place where its weights stand.
 
-objective = tardiness + setup + flow + energy + moves + shift, all in weighted seconds:
+objective = tardiness + end + setup + flow + energy + moves + shift, all in weighted seconds:
 tardiness   sum over jobs of weight x max(0, completion - due)
+end         sum over jobs of max(0, completion - ``end_by``) x ``end``
 setup       seconds of changeover x ``setup``
 energy      what the power of all work costs by the tariff x ``energy``
 flow        throughput at the bottleneck: mean finish of its work x total job weight x ``flow``
@@ -32,6 +33,9 @@ class Weights:
 
     Attributes
     ----------
+    end, end_by
+        Price of a job that ends after the tick ``end_by``, whatever its due date: keeps the whole
+        plan from ending late for the sake of a few due dates.
     calm
         Share of the objective by which a new plan from scratch must beat the best one that keeps
         the sequences (right-shift, re-route) before it is preferred.
@@ -51,6 +55,8 @@ class Weights:
     shift: float = 0.05
     near_s: int = 8 * 3600
     far: float = 0.05
+    end: float = 0.0
+    end_by: float = float(FAR)
     calm: float = 0.05
     steady: float = 0.05
     worth: float = 0.001
@@ -208,6 +214,8 @@ def objective(
     total = weights.setup * float(setups.sum()) + weights.energy * energy
     if problem.target != "makespan":
         total += weights.tardiness * tardiness
+    if weights.end:
+        total += weights.end * float(np.maximum(0, done - weights.end_by).sum())
     total += float((flow * (plan.end - problem.now))[placed].sum())
     moved = np.zeros(problem.n_ops, bool)
     near_moves, shifted = 0, 0.0

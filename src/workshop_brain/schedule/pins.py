@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, completion, objective
@@ -20,6 +21,7 @@ from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import right_shift
 from workshop_brain.schedule.verify import verify
 
+Ints = NDArray[np.int64]
 WITHIN_S = 30 * 60
 """How much later than pinned an operation may start; sequences do not fit to the second."""
 PIN_MOVES = 2000
@@ -156,10 +158,11 @@ def keep_pins(
     ops = np.array([pinned.op(p.op) for p in pins if p.op in pinned.op_ids], np.int64)
     ops = ops[pinned.op_status[ops] == OpStatus.FREE]
     best: tuple[float, Plan] | None = None
-    for is_first in (False, True):
+    for way in range(3):
+        if way == 2 and (best is not None or not len(ops)):
+            break
         try:
-            trial = _squeezed(pinned, plan, pins) if is_first else place(pinned, plan, ops)
-            trial = right_shift(pinned, trial)
+            trial = right_shift(pinned, _trial(pinned, plan, ops, pins, way))
         except InfeasibleError:
             continue
         for found in (polish(pinned, trial, previous, weights, moves, 0), trial):
@@ -183,6 +186,35 @@ def keep_pins(
         parts=_parts(before, after, weights),
         later=later_orders(problem, kept, best[1]),
     )
+
+
+def _trial(problem: Problem, plan: Plan, ops: Ints, pins: Sequence[Pin], way: int) -> Plan:
+    """Sequences to begin with: where they finish first, at their start, all that they need first.
+
+    The last moves most and is asked for only when the others fail.
+    """
+    if way == 0:
+        return place(problem, plan, ops)
+    trial = _squeezed(problem, plan, pins)
+    if way == 2:
+        for o in ops.tolist():
+            trial = needs_first(problem, trial, o, without=True)
+    return trial
+
+
+def needs_first(problem: Problem, plan: Plan, o: int, *, without: bool = False) -> Plan:
+    """Sequence keys in which all that an operation needs goes first on its machines, and the
+    operation itself too unless ``without``; time it with ``right_shift``."""
+    needed, stack = {o}, [o]
+    while stack:
+        for p, _ in problem.preds(stack.pop()):
+            if p not in needed and plan.machine[p] >= 0:
+                needed.add(p)
+                stack.append(p)
+    start = plan.start.copy()
+    order = [x for x in problem.op_order.tolist() if x in needed and not (without and x == o)]
+    start[order] = -FAR // 2 + np.arange(len(order))
+    return replace(plan, start=start)
 
 
 def _squeezed(problem: Problem, plan: Plan, pins: Sequence[Pin]) -> Plan:

@@ -6,6 +6,7 @@ differences of the parts, with weights that are never negative and a pull toward
 with few pairs little changes, and what no pair speaks of stays as it is.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.model.decision import WEIGHT_NAMES
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import Problem
@@ -20,10 +22,14 @@ from workshop_brain.schedule.structure import Problem
 Floats = NDArray[np.float64]
 PARTS = ("tardiness", "setup", "flow", "move", "shift")
 """Weights that are fitted; the parts are what each of them multiplies."""
+MOST_WEIGHT = 1e9
+Pair = tuple[Sequence[float], Sequence[float]]
+"""Parts of the preferred plan, parts of the other."""
 PULL = 0.1
 """Cost of a weight that is twice, or no part of, what it was, in surprised choices."""
 _STEPS = 400
-_NOTHING = Weights(tardiness=0.0, setup=0.0, flow=0.0, move=0.0, shift=0.0)
+_ZERO: dict[str, Any] = dict.fromkeys(WEIGHT_NAMES, 0.0)
+_NOTHING = Weights(**_ZERO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +46,28 @@ class Fitted:
     pairs: int
     agrees_before: int
     agrees: int
+
+
+def read_weights(values: Mapping[str, Any], base: Weights = PLANT_WEIGHTS) -> Weights:
+    """Weights from values by name; what is left out is as in ``base``.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, a value is not a finite number >= 0, or none is above 0.
+    """
+    for name, value in values.items():
+        if name not in WEIGHT_NAMES:
+            raise ValueError(f"there is no weight {name!r}; known are {', '.join(WEIGHT_NAMES)}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not 0 <= value <= MOST_WEIGHT:
+            raise ValueError(
+                f"weight {name!r} must be a number from 0 to {MOST_WEIGHT:g}, got {value!r}"
+            )
+    weights = _with(base, {name: float(value) for name, value in values.items()})
+    if not any(getattr(weights, name) > 0 for name in WEIGHT_NAMES):
+        raise ValueError("all weights are 0, so every plan is as good as any; set one above 0")
+    return weights
 
 
 def parts(
@@ -59,9 +87,16 @@ def _with(weights: Weights, values: Mapping[str, Any]) -> Weights:
     return replace(weights, **values)
 
 
-def fit(
-    pairs: Sequence[tuple[Sequence[float], Sequence[float]]], present: Weights = PLANT_WEIGHTS
-) -> Fitted:
+def agreeing(pairs: Sequence[Pair], weights: Weights) -> int:
+    """Pairs whose preferred plan costs less with these weights."""
+    if not len(pairs):
+        return 0
+    rows = np.array([*pairs], np.float64)
+    gain = (rows[:, 1] - rows[:, 0]) @ np.array([getattr(weights, name) for name in PARTS])
+    return int((gain > 0).sum())
+
+
+def fit(pairs: Sequence[Pair], present: Weights = PLANT_WEIGHTS) -> Fitted:
     """Weights that make the first plan of each pair the cheaper one, as far as they can.
 
     Parameters

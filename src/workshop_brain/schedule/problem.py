@@ -10,16 +10,23 @@ from numpy.typing import NDArray
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
 from workshop_brain.model.plant import Plant, RoutingStep, WorkCenter, WorkCenterKind, WorkUnit
+from workshop_brain.schedule.calendars import opened
+from workshop_brain.schedule.limits import Limits
 from workshop_brain.schedule.plan import Plan, carry, unplanned
+from workshop_brain.schedule.plant_limits import Span, Work, limits_of
 from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem, assemble
 from workshop_brain.schedule.timing import retime
 from workshop_brain.units import NS_PER_DAY, NS_PER_S
 
 __all__ = [
     "FAR", "Arrays", "OpStatus", "Plan", "PlantState", "Problem", "assemble", "build", "carry",
-    "form_loads", "left_out", "unplanned",
+    "form_loads", "left_out", "stops", "unplanned",
 ]  # fmt: skip
 
+CALENDAR_DAYS = 14
+"""How long after the horizon calendars are laid out; later on machines count as open."""
+SHIFT_DAYS = 60
+"""The same where work needs people or tools with shifts: later on there is nobody."""
 LOAD_WINDOW_S = 8 * 3600
 """Orders share a furnace load only when their due dates lie this close together."""
 
@@ -50,6 +57,8 @@ class PlantState:
         Unit path -> expected return, ns; the unit works nothing before it.
     closed
         Unit path -> further closed windows ``(from_ns, to_ns)``: operators absent, maintenance.
+    opened
+        Work center -> windows in which its calendar counts as open: extra shifts.
     material
         Request id -> instant at which late material arrives, ns.
     locked
@@ -68,6 +77,7 @@ class PlantState:
     families: Mapping[str, str] = field(default_factory=dict)
     down: Mapping[str, int] = field(default_factory=dict)
     closed: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    opened: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     material: Mapping[str, int] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
     loads: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
@@ -170,6 +180,32 @@ def form_loads(
     return [tuple(load) for load in loads]
 
 
+def stops(
+    machine_at: Mapping[str, int],
+    origin_ns: int,
+    down: Mapping[str, int],
+    closed: Mapping[str, tuple[tuple[int, int], ...]],
+) -> tuple[tuple[int, int, int], ...]:
+    """``Problem.downs`` from ``PlantState.down`` and ``.closed``; units not in it are left out.
+
+    >>> stops({"u": 0}, 0, {"u": 7 * NS_PER_S}, {"u": ((9 * NS_PER_S, 11 * NS_PER_S),), "v": ()})
+    ((0, 0, 7), (0, 9, 11))
+    """
+
+    def tick(time_ns: int) -> int:
+        return (time_ns - origin_ns) // NS_PER_S
+
+    out = [
+        (machine_at[path], 0, max(1, tick(until_ns)))
+        for path, until_ns in down.items()
+        if path in machine_at and until_ns > origin_ns
+    ]
+    for path, windows in closed.items():
+        if path in machine_at:
+            out += [(machine_at[path], max(0, tick(a)), tick(b)) for a, b in windows]
+    return tuple(sorted(w for w in out if w[2] > w[1]))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
     """A request that no problem can hold.
@@ -241,7 +277,10 @@ class _Builder:
         self.plant, self.state = plant, state
         self.origin = now_ns // NS_PER_S * NS_PER_S
         end_ns = now_ns + round(horizon_days * NS_PER_DAY)
-        self.closed_until = end_ns + 14 * NS_PER_DAY
+        calendars = [*(p.calendar for p in plant.people), *(t.calendar for t in plant.tools)]
+        has_shifts = any(calendar.windows for calendar in calendars)
+        days = SHIFT_DAYS if has_shifts else CALENDAR_DAYS
+        self.closed_until = end_ns + days * NS_PER_DAY
         self.centers = plant.work_centers
         self.center_at = {c.id: k for k, c in enumerate(self.centers)}
         too_large = {x.request for x in left_out(plant, requests, state, now_ns, horizon_days)}
@@ -271,6 +310,7 @@ class _Builder:
         self.covering: dict[tuple[str, str], list[int]] = {}
         self.covered: dict[tuple[str, str], int] = {}
         self.arrived: dict[tuple[str, str], int] = {}
+        self.ended: list[tuple[JobOrder, JobResponse]] = []
         self.used_ids = {order.id for order, _ in state.jobs}
 
     def tick(self, time_ns: int) -> int:
@@ -281,6 +321,7 @@ class _Builder:
         """Lay everything out."""
         self._jobs_of_the_plant()
         self._open_work()
+        self._ended_in_sight()
         return _with_locked(self._assemble(), self.ops)
 
     def _jobs_of_the_plant(self) -> None:
@@ -289,6 +330,8 @@ class _Builder:
             if order.work_center not in self.center_at or not served:
                 continue
             share = self._share_done(order, response)
+            if share == 1.0:
+                self.ended.append((order, response))
             if share is not None:
                 for request, pieces in served:
                     key = (request, order.work_center)
@@ -382,6 +425,39 @@ class _Builder:
                     )
                 )
 
+    def _ended_in_sight(self) -> None:
+        """Ended work stays in the problem while its lots stand in a buffer, or the next step must
+        begin within a time after it."""
+        for order, response in self.ended:
+            unit = response.equipment or order.equipment
+            waiting = tuple(
+                (r, pieces)
+                for r, pieces in order.requests
+                if r in self.requests and self._waits_behind(r, order.work_center)
+            )
+            if waiting and unit in self.machine_at:
+                self._add(
+                    _Op(
+                        id=order.id,
+                        center=self.center_at[order.work_center],
+                        family=order.program,
+                        requests=waiting,
+                        seconds=0.0,
+                        status=OpStatus.DONE,
+                        unit=unit,
+                        response=response,
+                    )
+                )
+
+    def _waits_behind(self, request: str, center: str) -> bool:
+        """Whether a step that has not begun is tied to the end of a step at a work center."""
+        return any(
+            self.ops[k].status is OpStatus.FREE
+            for step in self.routing[request]
+            if center in step.after and (step.buffer or step.max_lag_s is not None)
+            for k in self.covering.get((request, step.work_center), ())
+        )
+
     def _fresh(self, id: str) -> str:
         n, fresh = 1, id
         while fresh in self.used_ids:
@@ -443,7 +519,7 @@ class _Builder:
                 release = max(release, self.arrived.get(key, -FAR) + lag)
                 for p in self.covering.get(key, []):
                     preds[p] = lag
-        if op.status is OpStatus.RUNNING:
+        if op.status in (OpStatus.RUNNING, OpStatus.DONE):
             return [], -FAR
         return sorted(preds.items()), release
 
@@ -460,7 +536,9 @@ class _Builder:
                     (self.tick(a), -((self.origin - b) // NS_PER_S))
                     for a, b in center.calendar.closed(self.origin, self.closed_until)
                 ]
-            calendar.append(planned[center.calendar.id])
+            shifts = [(self.tick(a), self.tick(b)) for a, b in self.state.opened.get(center.id, ())]
+            closed = planned[center.calendar.id]
+            calendar.append(opened(closed, shifts) if shifts else closed)
             family = self.state.families.get(unit.path, "")
             columns["work_center"].append(k)
             columns["available"].append(0)
@@ -470,16 +548,22 @@ class _Builder:
             columns["resumable"].append(int(center.kind is not WorkCenterKind.BATCH))
         return columns, calendar
 
-    def _downs(self) -> tuple[tuple[int, int, int], ...]:
-        out = []
-        for path, until_ns in self.state.down.items():
-            if path in self.machine_at and until_ns > self.origin:
-                out.append((self.machine_at[path], 0, max(1, self.tick(until_ns))))
-        for path, windows in self.state.closed.items():
-            if path in self.machine_at:
-                m = self.machine_at[path]
-                out += [(m, max(0, self.tick(a)), self.tick(b)) for a, b in windows]
-        return tuple(sorted(w for w in out if w[2] > w[1]))
+    def _limits(self, preds: Sequence[Sequence[tuple[int, int]]]) -> Limits | None:
+        work = []
+        for op, before in zip(self.ops, preds, strict=True):
+            center = self.centers[op.center].id
+            steps = [self.step_at[r].get(center) for r, _ in op.requests]
+            held = () if op.status is OpStatus.DONE else tuple(s for s in steps if s is not None)
+            centers = tuple((p, self.centers[self.ops[p].center].id) for p, _ in before)
+            work.append(Work(steps=held, before=centers))
+        span = Span(from_ns=self.origin, until_ns=self.closed_until, tick=self.tick)
+        return limits_of(self.plant, work, span)
+
+    def _family(self, op: _Op) -> int:
+        """Index of the family; ended work leaves what is set up now as it is."""
+        if op.status is OpStatus.DONE:
+            return -1
+        return self.centers[op.center].families.index(op.family)
 
     def _setup(self) -> NDArray[np.int64]:
         size = max((len(c.families) for c in self.centers), default=1)
@@ -518,7 +602,7 @@ class _Builder:
             job_due=due,
             n_machines=len(self.units),
             ops={
-                "family": [self.centers[op.center].families.index(op.family) for op in self.ops],
+                "family": [self._family(op) for op in self.ops],
                 "work_center": [op.center for op in self.ops],
                 "release": [release for _, release in arcs],
                 "tail": tails,
@@ -538,7 +622,7 @@ class _Builder:
             setup=self._setup(),
             sinks=sinks,
             calendar=calendar,
-            downs=self._downs(),
+            downs=stops(self.machine_at, self.origin, self.state.down, self.state.closed),
             op_ids=[op.id for op in self.ops],
             job_ids=live,
             machine_ids=[unit.path for _, unit in self.units],
@@ -546,6 +630,7 @@ class _Builder:
             op_requests=[op.requests for op in self.ops],
             op_product=[self.requests[op.requests[0][0]].product for op in self.ops],
             op_program=[op.family for op in self.ops],
+            limits=self._limits([preds for preds, _ in arcs]),
         )
 
 
@@ -587,6 +672,11 @@ def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
             seen = op.response.start_ns if op.response else 0
             start[o] = min(0, problem.ticks(seen)) if seen else 0
             begin[o], work[o] = 0, _remaining(problem, o, op)
+        elif op.status is OpStatus.DONE and op.response is not None:
+            end = min(0, problem.ticks(op.response.end_ns)) if op.response.end_ns else 0
+            begun = problem.ticks(op.response.start_ns) if op.response.start_ns else end
+            start[o] = begin[o] = min(begun, end)
+            work[o] = end - start[o]
     for o in problem.op_order[status[problem.op_order] == OpStatus.LOCKED].tolist():
         if any(status[p] == OpStatus.FREE for p, _ in problem.preds(o)):
             status[o], machine[o] = OpStatus.FREE, -1

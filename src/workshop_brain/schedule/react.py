@@ -6,13 +6,14 @@ re-route (only what the event hurts goes elsewhere) and re-dispatch by rules, st
 soon keeps its machine) or not; the preferred one is polished by a short local search, with new
 operations always one that keeps the sequences. The best by the weighted objective, stability
 included, is taken once the independent checker agrees; a re-dispatch that moves nearly everything
-only when it is better by ``Weights.calm``.
+only when it is better by ``Weights.calm``. When none passes, the largest part that can be done is
+planned and the rest is listed (see ``partial``).
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from workshop_brain.errors import InfeasibleError, OrderError
 from workshop_brain.model.decision import Candidate
 from workshop_brain.model.event import Event, EventKind
+from workshop_brain.schedule.document_limits import arcs_of, with_job_limits
 from workshop_brain.schedule.instance import job_numbers, job_rows
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, cost_columns, objective
+from workshop_brain.schedule.partial import NEVER_S, Unscheduled, largest_part, reachable
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
 from workshop_brain.schedule.search import polish
@@ -65,6 +68,8 @@ class Reaction:
         What was considered, most preferred first, with the plans in the same order.
     chosen
         Index into both.
+    unscheduled
+        Jobs that the plan leaves out since they cannot be done; cancelled in ``problem``.
     """
 
     problem: Problem
@@ -76,6 +81,7 @@ class Reaction:
     chosen: int
     kpis: Kpis
     react_ms: float
+    unscheduled: tuple[Unscheduled, ...] = ()
 
 
 def react(
@@ -96,7 +102,8 @@ def react(
     plan
         The plan in force, on ``problem``; operations at machine -1 are new and get placed.
     event
-        Payload ``until_ns`` for stops and late material; ``job`` (document form) for a rush order
+        Payload ``until_ns`` for stops and late material (more than ``NEVER_S`` away: never, and
+        what cannot be done without is left out); ``job`` (document form) for a rush order
         that ``problem`` does not hold yet; ``cancelled`` (request ids), ``due_ns`` and
         ``priority`` (by request id) for changed orders; None: just bring the plan up to date.
     frozen_s
@@ -112,16 +119,52 @@ def react(
     Raises
     ------
     InfeasibleError
-        No candidate passes the checker.
+        No candidate passes the checker, not even for a part.
     OrderError
         The event names something the problem does not know.
     """
     begin = time.perf_counter()
     problem, plan, hurt = apply_event(problem, plan, event, frozen_s)
+    rest = reachable(problem, plan)
+    problem, plan = rest.problem, rest.plan
+
+    def answer(extra: Plan | None) -> Reaction:
+        return _answer(problem, plan, hurt, extra, seed, frozen_s, weights, iterations, deadline_ms)
+
+    try:
+        found = answer(None)
+    except InfeasibleError:
+        if problem.limits is None:
+            raise
+        part = largest_part(problem, place(problem, plan, np.flatnonzero(_homeless(problem, plan))))
+        rest = replace(rest, unscheduled=(*rest.unscheduled, *part.unscheduled))
+        gone = part.problem.op_status == OpStatus.CANCELLED
+        plan = replace(plan, machine=np.where(gone, -1, plan.machine))
+        problem = part.problem
+        found = answer(part.plan)
+    took = (time.perf_counter() - begin) * 1e3
+    return replace(found, unscheduled=rest.unscheduled, react_ms=took)
+
+
+def _answer(
+    problem: Problem,
+    plan: Plan,
+    hurt: NDArray[np.bool_],
+    extra: Plan | None,
+    seed: int,
+    frozen_s: int,
+    weights: Weights,
+    iterations: int,
+    deadline_ms: float | None,
+) -> Reaction:
+    """The best candidate that the checker passes; ``extra`` is one more that is known to go."""
+    hurt = hurt & (problem.op_status == OpStatus.FREE)
     rules = _affordable(problem, deadline_ms)
     held = steady(problem, plan, weights.near_s)
     free = steady(problem, plan, frozen_s) if frozen_s else problem
-    plans = _candidates(problem, held, free, plan, hurt, rules)
+    plans = list(_candidates(problem, held, free, plan, hurt, rules))
+    if extra is not None:
+        plans.append(("part", extra))
     if len(rules) < len(_RULES):
         iterations = 0
     prices = cost_columns(problem, plan, weights)
@@ -155,7 +198,7 @@ def react(
                 plans=tuple(p for _, _, p in scored),
                 chosen=chosen,
                 kpis=kpis,
-                react_ms=(time.perf_counter() - begin) * 1e3,
+                react_ms=0.0,
             )
         broken = f"{violations[0].kind}: {', '.join(violations[0].ops)} {violations[0].detail}"
     raise InfeasibleError(f"no candidate passes the checker ({broken}); the last plan stays valid")
@@ -262,7 +305,14 @@ def _lock(problem: Problem, plan: Plan, keep: NDArray[np.bool_]) -> Problem:
     trial = problem.with_(op_status=status, op_fixed_machine=machine)
     if not keep.any():
         return trial
-    earliest = right_shift(trial, plan).start
+    shown = plan
+    if problem.limits is not None:  # what starts after the frozen zone keeps nothing in it back
+        late = (status == OpStatus.FREE) & (plan.start > int(plan.start[keep].max()))
+        shown = replace(plan, machine=np.where(late, -1, plan.machine))
+    try:
+        earliest = right_shift(trial, shown).start
+    except InfeasibleError:  # not all can be done: then nothing says what the event leaves alone
+        return trial
     free_on: dict[int, int] = {}
     for o in np.flatnonzero((status == OpStatus.FREE) & (plan.machine >= 0) & ~keep).tolist():
         m = int(plan.machine[o])
@@ -300,6 +350,7 @@ def _change(problem: Problem, plan: Plan, event: Event, t: int) -> tuple[Problem
     until = t + DEFAULT_REPAIR_S
     if payload.get("until_ns") is not None:
         until = max(t + 1, problem.ticks(int(payload["until_ns"])))
+        until = FAR if until - t > NEVER_S else until
     if event.kind in _STOPS:
         m = _index(problem.machine, event.path, event)
         downs = tuple(d for d in problem.downs if d[2] > t and not (d[0] == m and d[1] == t))
@@ -380,7 +431,10 @@ def _longer(plan: Plan, more: int) -> Plan:
 
 
 def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
-    """The problem with one more job in document form; its operations come last."""
+    """The problem with one more job in document form; its operations come last.
+
+    It may bring what the jobs of a document do: lags, tools, skills, deadlines.
+    """
     id = str(job.get("id"))
     if id in problem.job_ids:
         raise OrderError(f"rush order: job {id!r} is in the problem already")
@@ -392,6 +446,18 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
     except (KeyError, TypeError, ValueError) as error:
         raise OrderError(f"rush order: job {id!r} is incomplete: {error!r}") from error
     n, k, j = problem.n_ops, len(rows), problem.n_jobs
+    arcs = arcs_of([job], [0])
+    preds: list[list[tuple[int, int]]] = [[] for _ in rows]
+    succs: list[list[tuple[int, int]]] = [[] for _ in rows]
+    for arc in arcs:
+        preds[arc.after].append((arc.before, arc.lag))
+        succs[arc.before].append((arc.after, arc.lag))
+    ends = [x for x in range(k) if not succs[x]]
+    order = _in_order(preds)
+    if len(order) < k:
+        raise OrderError(f"rush order: job {id!r}: its operations wait for each other in a circle")
+    tied = (replace(arc, before=n + arc.before, after=n + arc.after) for arc in arcs)
+    limits = with_job_limits(problem.limits, job, n, tuple(tied))
 
     def more(values: Ints, tail: Any) -> Ints:
         return np.append(values, np.asarray(tail, np.int64))
@@ -399,9 +465,8 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
     def pointers(ptr: Ints, counts: list[int]) -> Ints:
         return np.append(ptr, ptr[-1] + np.cumsum(counts, dtype=np.int64))
 
-    chain = [0] + [1] * (k - 1)
     centers = [{int(problem.machine_work_center[m]) for m, _ in row} for row in rows]
-    return problem.with_(
+    longer = problem.with_(
         op_job=more(problem.op_job, [j] * k),
         op_family=more(problem.op_family, [family] * k),
         op_work_center=more(
@@ -416,29 +481,45 @@ def with_job(problem: Problem, job: Mapping[str, Any]) -> Problem:
         op_fixed_work=more(problem.op_fixed_work, [0] * k),
         op_quantity=more(problem.op_quantity, [1] * k),
         op_capacity=more(problem.op_capacity, [0] * k),
-        op_order=more(problem.op_order, np.arange(n, n + k)),
+        op_order=more(problem.op_order, [n + x for x in order]),
         alt_ptr=pointers(problem.alt_ptr, [len(row) for row in rows]),
         alt_machine=more(problem.alt_machine, [m for row in rows for m, _ in row]),
         alt_duration=more(problem.alt_duration, [d for row in rows for _, d in row]),
-        pred_ptr=pointers(problem.pred_ptr, chain),
-        pred_op=more(problem.pred_op, np.arange(n, n + k - 1)),
-        pred_lag=more(problem.pred_lag, [0] * (k - 1)),
-        succ_ptr=pointers(problem.succ_ptr, chain[::-1]),
-        succ_op=more(problem.succ_op, np.arange(n + 1, n + k)),
-        succ_lag=more(problem.succ_lag, [0] * (k - 1)),
+        pred_ptr=pointers(problem.pred_ptr, [len(row) for row in preds]),
+        pred_op=more(problem.pred_op, [n + x for row in preds for x, _ in row]),
+        pred_lag=more(problem.pred_lag, [lag for row in preds for _, lag in row]),
+        succ_ptr=pointers(problem.succ_ptr, [len(row) for row in succs]),
+        succ_op=more(problem.succ_op, [n + x for row in succs for x, _ in row]),
+        succ_lag=more(problem.succ_lag, [lag for row in succs for _, lag in row]),
         job_release=more(problem.job_release, [release]),
         job_due=more(problem.job_due, [due]),
         job_weight=more(problem.job_weight, [weight]),
-        sink_ptr=pointers(problem.sink_ptr, [0] * (k - 1) + [1]),
-        sink_job=more(problem.sink_job, [j]),
-        job_sink_ptr=pointers(problem.job_sink_ptr, [1]),
-        job_sink_op=more(problem.job_sink_op, [n + k - 1]),
+        sink_ptr=pointers(problem.sink_ptr, [int(x in ends) for x in range(k)]),
+        sink_job=more(problem.sink_job, [j] * len(ends)),
+        job_sink_ptr=pointers(problem.job_sink_ptr, [len(ends)]),
+        job_sink_op=more(problem.job_sink_op, [n + x for x in ends]),
         op_ids=(*problem.op_ids, *(f"{id}.{x}" for x in range(k))),
         job_ids=(*problem.job_ids, id),
         op_requests=(*problem.op_requests, *(((),) * k)),
         op_product=(*problem.op_product, *(("",) * k)),
         op_program=(*problem.op_program, *(("",) * k)),
     )
+    if limits is problem.limits:
+        return longer
+    try:
+        return longer.with_(limits=limits)
+    except InfeasibleError as error:
+        raise OrderError(f"rush order: job {id!r}: {error}") from error
+
+
+def _in_order(preds: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
+    """Operations behind their predecessors; those of a circle are left out."""
+    out: list[int] = []
+    left = list(range(len(preds)))
+    while ready := [x for x in left if all(p in out for p, _ in preds[x])]:
+        out += ready
+        left = [x for x in left if x not in ready]
+    return out
 
 
 _RULES: tuple[tuple[str, Rule, RuleParams], ...] = (
@@ -506,8 +587,7 @@ def _candidates(
         _BESIDE.submit(dispatchers[name.startswith("steady")].plan, rule, params)
         for name, rule, params in rules
     ]
-    new = (problem.op_status == OpStatus.FREE) & (plan.machine < 0)
-    base = place(problem, plan, np.flatnonzero(new))
+    base = place(problem, plan, np.flatnonzero(_homeless(problem, plan)))
     shifted = _attempt(lambda: right_shift(problem, base))
     if shifted is not None:
         yield "right_shift", shifted
@@ -521,6 +601,16 @@ def _candidates(
         found = _attempt(task.result)
         if found is not None:
             yield name, found
+
+
+def _homeless(problem: Problem, plan: Plan) -> NDArray[np.bool_]:
+    """Operations that need a place: new ones, and those of a machine that never comes back."""
+    free = problem.op_status == OpStatus.FREE
+    out: NDArray[np.bool_] = free & (plan.machine < 0)
+    for m, low, high in problem.downs:
+        if low <= problem.now and high >= FAR:
+            out |= free & (plan.machine == m)
+    return out
 
 
 def _attempt(make: Callable[[], Plan]) -> Plan | None:

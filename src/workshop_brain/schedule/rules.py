@@ -404,7 +404,14 @@ def construct(
         return dispatcher.plan(chosen, params)
     if chosen is not Rule.ATCS:
         return dispatcher.plan(chosen, PLAIN)
-    plans = (dispatcher.plan(chosen, setting) for setting in (params or GRID))
+    plans, stuck = [], None
+    for setting in params or GRID:
+        try:
+            plans.append(dispatcher.plan(chosen, setting))
+        except InfeasibleError as error:  # limits may be kept in one order and not in another
+            stuck = error
+    if not plans and stuck is not None:
+        raise stuck
     return min(plans, key=lambda plan: objective(problem, plan, None, weights).objective)
 
 
@@ -447,11 +454,14 @@ def tune(
             params = RuleParams(
                 due=due, setup=setup, wait=wait, lookahead=lookahead, queue=round(queue, 1)
             )
-            found = dispatcher.plan(Rule.ATCS, params)
+            done += 1
+            try:
+                found = dispatcher.plan(Rule.ATCS, params)
+            except InfeasibleError:
+                continue
             value = objective(problem, found, None, weights).objective
             if value < best:
                 best, best_plan, at = value, found, trial
-            done += 1
         return best, best_plan
 
     start = (objective(problem, plan, None, weights).objective, plan)

@@ -2,21 +2,26 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from workshop_brain.errors import InfeasibleError, OrderError
 from workshop_brain.schedule import beam, exact, flowline
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.diff import diff
+from workshop_brain.schedule.exchange.sentences import sentences
 from workshop_brain.schedule.instance import guess_format, read_event, read_instance
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, Weights, objective
+from workshop_brain.schedule.partial import Unscheduled, largest_part
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.react import react
-from workshop_brain.schedule.rules import QUICK, construct, tune
+from workshop_brain.schedule.rules import QUICK, Rule, construct, tune
 from workshop_brain.schedule.search import improve
 from workshop_brain.schedule.structure import Problem
-from workshop_brain.schedule.verify import verify
+from workshop_brain.schedule.verify import verify, verify_part
 from workshop_brain.schedule.warm import warm_up
 
 
@@ -30,6 +35,30 @@ def read_plan(problem: Problem, text: str) -> Plan:
     if text.lstrip().startswith("["):
         text = f'{{"plan": {text}}}'
     return Plan.from_json(problem, _json(text, "plan"))
+
+
+def read_unscheduled(problem: Problem, text: str) -> list[str]:
+    """Jobs that a PLAN.json lists as left out; OrderError when one is unknown."""
+    if text.lstrip().startswith("["):
+        return []
+    rows = _json(text, "plan").get("unscheduled") or []
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OrderError("plan: unscheduled must be a list of {job, why}")
+    jobs = [str(row.get("job")) for row in rows]
+    unknown = [job for job in jobs if job not in problem.job_ids]
+    if unknown:
+        raise OrderError(f"plan: unscheduled: no job {unknown[0]!r} in the problem")
+    return jobs
+
+
+def _told(problem: Problem, rows: Sequence[Unscheduled]) -> list[dict[str, Any]]:
+    """What is left out, with the reason as data and as sentences in both languages."""
+    out = []
+    for row in rows:
+        told = row.as_dict()
+        told["why"] |= sentences(problem, row.why)
+        out.append(told)
+    return out
 
 
 def _json(text: str, what: str) -> Mapping[str, Any]:
@@ -64,8 +93,14 @@ def solve_file_text(
     workers: int = 1,
     seed: int = 0,
     progress: Callable[[float, float], bool] | None = None,
+    may_leave: bool = False,
+    keep_end: bool = False,
 ) -> dict[str, Any]:
     """Solve a benchmark file: best rule, local search, CP-SAT where the problem is small.
+
+    With ``may_leave`` jobs whose limits cannot be kept are left out and listed; else they are
+    refused by name. With ``keep_end`` all is finished no later than under the
+    foreman's rule, as far as possible, before due dates count; see :class:`Aim`.
 
     ``objective`` is the makespan or the weighted tardiness, as the format says. The budget is 5 s
     unless given; with ``iterations`` of local search instead the same seed gives the same plan
@@ -81,7 +116,21 @@ def solve_file_text(
         exact.load()
     if beam.fits(problem):
         beam.warm_up(problem)
-    run = Solver(problem, workers, seed, is_line=is_line)
+    try:
+        run = Solver(problem, workers, seed, is_line=is_line, keep_end=keep_end)
+        unscheduled: list[dict[str, Any]] = []
+    except InfeasibleError:
+        if problem.limits is None:
+            raise
+        part = largest_part(problem)
+        unscheduled = _told(problem, part.unscheduled)
+        if unscheduled and not may_leave:
+            said = " ".join(row["why"]["en"] for row in unscheduled)
+            raise InfeasibleError(
+                f"{said} Loosen that, or plan the rest with --allow-unscheduled"
+            ) from None
+        problem = part.problem
+        run = Solver(problem, workers, seed, first=part.plan)
     if iterations is not None:
         run.search(None, iterations, progress)
     else:
@@ -102,14 +151,64 @@ def solve_file_text(
         "optimal": value <= low,
         "seconds": round(time.perf_counter() - run.begin, 3),
         "history": [[round(t, 4), v] for t, v in run.history],
-        "first_feasible_ms": round(1e3 * run.history[0][0], 3),
+        "first_feasible_ms": round(1e3 * run.first_s, 3),
         "constructed": run.constructed,
+        "weights": {"tardiness": run.aim.weights.tardiness, "end": run.aim.weights.end,
+                    "end_by": int(run.aim.weights.end_by) if run.aim.weights.end else None},
         "moves": run.moves,
         "seed": seed,
         "workers": workers,
         "kpis": kpis.as_dict(),
         "plan": run.plan.rows(problem),
+        "unscheduled": unscheduled,
     }
+
+
+END = 1.0
+"""Price of each tick that a job ends after the foreman's last one, in mean job weights: enough
+that a plan does not end late for nothing."""
+KEPT_END = 300.0
+"""The same when the foreman's end is to be kept: more than any due date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aim:
+    """What the search minimises.
+
+    Due dates alone would let a plan end much later than an ordinary one: a job that is due late, or
+    late anyway, costs little at the end. So, for weighted tardiness, what ends after the foreman's
+    plan (family first, then due date) has a price. It is low, unless that end is to be kept: on a
+    full bottleneck keeping it takes the foreman's few changeovers, which costs due dates.
+
+    Attributes
+    ----------
+    problem
+        The problem, with no due date after that end when it is to be kept. The value of a plan is
+        told by the original ones.
+    """
+
+    problem: Problem
+    weights: Weights
+
+    @classmethod
+    def of(cls, problem: Problem, *, keep_end: bool) -> "Aim":
+        """The aim for a problem; plain where CP-SAT solves it whole or limits hold."""
+        is_plain = problem.target == "makespan" or exact.fits(problem)
+        if is_plain or problem.limits is not None or not problem.n_ops:
+            return cls(problem=problem, weights=DOCUMENT_WEIGHTS)
+        plan = construct(problem, Rule.FOREMAN)
+        last = int((plan.end + problem.op_tail).max())
+        price = (KEPT_END if keep_end else END) * float(problem.job_weight.mean())
+        if keep_end:
+            problem = problem.with_(job_due=np.minimum(problem.job_due, last))
+        return cls(
+            problem=problem,
+            weights=replace(DOCUMENT_WEIGHTS, end=price, end_by=last),
+        )
+
+    def cost(self, plan: Plan) -> float:
+        """What the search minimises."""
+        return objective(self.problem, plan, None, self.weights).objective
 
 
 class Solver:
@@ -120,7 +219,10 @@ class Solver:
     plan, bound
         The best plan, and a value that none is below.
     history
-        ``(seconds, value)`` of the first plan and of each better one.
+        ``(seconds, value)`` of the first plan and of each better one; a plan whose value was less,
+        but which ended too late, is not in it.
+    first_s
+        When the first plan stood.
     constructed
         Value of the best rule of the grid.
     is_line
@@ -129,38 +231,56 @@ class Solver:
         Moves that local search evaluated.
     """
 
-    def __init__(self, problem: Problem, workers: int, seed: int, *, is_line: bool = False) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        workers: int,
+        seed: int,
+        *,
+        is_line: bool = False,
+        first: Plan | None = None,
+        keep_end: bool = False,
+    ) -> None:
         self.is_line = is_line
         self.problem, self.workers, self.seed = problem, max(1, workers), seed
         self.begin = time.perf_counter()
         self.history: list[tuple[float, float]] = []
         self.moves = 0
-        self.plan = construct(problem, params=QUICK[0])
+        self.plan = first or construct(problem, params=QUICK[0])
         self._note(_value(problem, self.plan))
-        self._take(construct(problem, weights=DOCUMENT_WEIGHTS))
+        self.first_s = self.history[0][0]
+        self.aim = Aim.of(problem, keep_end=keep_end)
+        self.cost = self.aim.cost(self.plan)
+        if first is None:
+            self._take(construct(self.aim.problem, weights=self.aim.weights))
         self.constructed = self.history[-1][1]
         if is_line:
             self.line = flowline.Line(problem, seed, self.workers)
             self.plan = self.line.plan()
+            self.cost = self.aim.cost(self.plan)
             self.history = []
             self._note(_value(problem, self.plan))
+            self.first_s = self.history[0][0]
         limit = bound(problem, DOCUMENT_WEIGHTS)
         is_path = problem.target == "makespan"
         self.bound = float(limit.makespan) if is_path else limit.objective
 
     def _note(self, value: float, at: float | None = None) -> None:
+        while self.history and self.history[-1][1] <= value:
+            self.history.pop()
         self.history.append((time.perf_counter() - self.begin if at is None else at, value))
 
     def _take(self, plan: Plan) -> None:
-        value = _value(self.problem, plan)
-        if value < self.history[-1][1]:
-            self.plan = plan
-            self._note(value)
+        cost = self.aim.cost(plan)
+        if cost < self.cost:
+            self.plan, self.cost = plan, cost
+            self._note(_value(self.problem, plan))
 
     @property
     def is_done(self) -> bool:
         """Whether nothing better can be found."""
-        return self.history[-1][1] <= self.bound
+        origin = self.problem.now if self.problem.target == "makespan" else 0
+        return self.cost + origin <= self.bound
 
     def within(self, seconds: float, progress: Callable[[float, float], bool] | None) -> None:
         """All stages within so many seconds."""
@@ -172,12 +292,12 @@ class Solver:
             left = end - time.perf_counter()
             self._take(
                 tune(
-                    self.problem,
+                    self.aim.problem,
                     self.plan,
                     seconds=TUNE_SHARE * left * (1 - share),
                     seed=self.seed,
                     workers=self.workers,
-                    weights=DOCUMENT_WEIGHTS,
+                    weights=self.aim.weights,
                 )
             )
         self.search((end - time.perf_counter()) * (1 - share), None, progress)
@@ -219,15 +339,18 @@ class Solver:
             is_wanted = progress is None or progress(share, value)
             return is_wanted and value + origin > low
 
+        def watch(at: float, plan: Plan) -> None:
+            self._note(_value(self.problem, plan), offset + at)
+
         found = improve(
-            self.problem, self.plan, seconds=seconds, iterations=iterations, seed=self.seed,
-            workers=self.workers, stable=False, weights=DOCUMENT_WEIGHTS, progress=go_on,
+            self.aim.problem, self.plan, seconds=seconds, iterations=iterations, seed=self.seed,
+            workers=self.workers, stable=False, weights=self.aim.weights, progress=go_on,
+            watch=watch,
         )  # fmt: skip
         self.moves += found.moves
-        for t, _, value in found.curve:
-            if value + origin < self.history[-1][1]:
-                self._note(value + origin, offset + t)
-        self.plan = found.plan
+        if found.objective < self.cost:
+            self.plan, self.cost = found.plan, found.objective
+            self._note(_value(self.problem, self.plan))
 
     def _permute(
         self,
@@ -291,10 +414,13 @@ def react_file_text(
     iterations: int = 300,
     deadline_ms: float | None = DEADLINE_MS,
 ) -> dict[str, Any]:
-    """Repair a running plan after an event document: what started before it stays as it is."""
+    """Repair a running plan after an event document: what started before it stays as it is.
+
+    What the plan lists as unscheduled is tried anew.
+    """
     problem = read(text, name, format)
     plan = read_plan(problem, plan_text)
-    wrong = verify(problem, plan)
+    wrong = verify_part(problem, plan, read_unscheduled(problem, plan_text))
     if wrong:
         raise InfeasibleError(f"plan: {wrong[0].kind}: {wrong[0].ops[0]} {wrong[0].detail}")
     event = read_event(_json(event_text, "event"))
@@ -322,6 +448,7 @@ def react_file_text(
         "kpis": result.kpis.as_dict(),
         "plan": result.plan.rows(after),
         "diff": [change.as_dict() for change in diff(after, result.previous, result.plan)],
+        "unscheduled": _told(after, result.unscheduled),
     }
 
 
@@ -331,11 +458,13 @@ def verify_file_text(
     """What the independent checker says of a plan."""
     problem = read(text, name, format)
     plan = read_plan(problem, plan_text)
-    violations = verify(problem, plan)
+    unscheduled = read_unscheduled(problem, plan_text)
+    violations = verify_part(problem, plan, unscheduled)
     kpis = objective(problem, plan, None, DOCUMENT_WEIGHTS)
     return {
         "feasible": not violations,
         "objective": _value(problem, plan),
         "kpis": kpis.as_dict(),
         "violations": [violation.as_dict() for violation in violations],
+        "unscheduled": unscheduled,
     }

@@ -72,6 +72,7 @@ def improve(
     stable: bool = True,
     weights: Weights = PLANT_WEIGHTS,
     progress: Callable[[float, float], bool] | None = None,
+    watch: Callable[[float, Plan], None] | None = None,
 ) -> Improvement:
     """A better plan from a feasible one, never a worse one.
 
@@ -86,6 +87,8 @@ def improve(
         False when nothing is in force yet: moves and shifts are free.
     progress
         Called after each round with share done and best objective; False stops the search.
+    watch
+        Called with the seconds so far and each better plan.
     """
     if (seconds is None) == (iterations is None):
         raise ValueError("improve: give either seconds or iterations")
@@ -102,6 +105,7 @@ def improve(
     elif reference is None and not (weights.setup or weights.flow) and tabu.fits(problem):
         kind = _Paths
     run = kind(problem, base, reference, weights, seed, max(1, workers), start_value)
+    run.watch = watch
     if problem.n_ops and int((problem.op_status == 0).sum()):
         run.go(seconds, iterations, begin, progress)
     return Improvement(
@@ -133,6 +137,7 @@ class _Run(ABC):
         self.problem, self.reference, self.weights = problem, reference, weights
         self.plan, self.value = plan, value
         self.curve: list[tuple[float, int, float]] = [(0.0, 0, value)]
+        self.watch: Callable[[float, Plan], None] | None = None
         self.moves = 0
         self.workers = workers
         self._begin(seed)
@@ -192,6 +197,12 @@ class _Run(ABC):
         self.plan, self.value = plan, value
         return True
 
+    def _mark(self, now: float) -> None:
+        """Note the best plan so far on the curve."""
+        self.curve.append((now, self.moves, self.value))
+        if self.watch is not None:
+            self.watch(now, self.plan)
+
 
 class _Moves(_Run):
     """Threshold acceptance for every objective; on makespan it chases a falling goal."""
@@ -217,7 +228,7 @@ class _Moves(_Run):
     def _round(self, pool: ThreadPoolExecutor, moves: int, hot: float, cold: float) -> None:
         """Every searcher makes its moves at once."""
         late, setup = float(self.weights.tardiness), float(self.weights.setup)
-        prices = (self.slack, late, setup, self.problem.now)
+        prices = (self.slack, late, setup, float(self.weights.end), self.problem.now)
         tasks = [
             pool.submit(search, tables, moves, self.heat * hot, self.heat * cold, *prices)
             for tables in self.searchers
@@ -238,7 +249,7 @@ class _Moves(_Run):
             if value < self.value - 1e-6:
                 self.plan, self.value, improved = plan, value, True
         if improved:
-            self.curve.append((now, self.moves, self.value))
+            self._mark(now)
             if self.target:
                 self._tighten()
 
@@ -280,7 +291,7 @@ class _Paths(_Run):
             if found < self.seen[k]:
                 self.seen[k] = found
                 if self._better(tabu.best_plan(self.problem, graph)):
-                    self.curve.append((now, self.moves, self.value))
+                    self._mark(now)
 
     def _exchange(self) -> None:
         """Whoever is behind the best goes on from there."""
@@ -319,7 +330,7 @@ class _Lists(_Run):
             if one.cost[1] < self.seen[k]:
                 self.seen[k] = float(one.cost[1])
                 if self._better(lists.best_plan(self.problem, one)):
-                    self.curve.append((now, self.moves, self.value))
+                    self._mark(now)
 
     def _exchange(self) -> None:
         best = min(self.searchers, key=lambda one: float(one.cost[1]))
@@ -370,5 +381,5 @@ def polish(
     tables = lay_out(problem, plan, previous, weights, seed)
     late, setup = float(weights.tardiness), float(weights.setup)
     slack = SLACK * _unit(problem, tables, weights)
-    search(tables, iterations, 0.0, 0.0, slack, late, setup, problem.now)
+    search(tables, iterations, 0.0, 0.0, slack, late, setup, float(weights.end), problem.now)
     return best_plan(problem, tables)

@@ -6,6 +6,10 @@ machine and around it in time. So every plan is feasible by construction, whatev
 Operations tied by a maximum lag or a buffer form a group that is placed as a whole: the first
 waits, or stays on its machine, until the last fits. Search changes the list (see ``lists``).
 
+On batch machines lots of one family and duration run as one load: what is placed joins the last
+load there when it is ready in time and there is room, else it begins the next. A ring of operations
+says which of them wait for each other to be one load.
+
 Tools, sets of skills and buffers are rows with a capacity and a step function of what is taken.
 Skills that several people share become one row for each set of skills: work fits exactly when no
 set is asked for more often than people have any skill of it (Hall's condition).
@@ -31,6 +35,8 @@ _BEGIN = -(1 << 60)
 _NEVER = FAR // 2
 _RETRIES = 60
 """Times that what did not fit is put further forward before a problem counts as infeasible."""
+_DEFERRALS = 3
+"""Times that what is to be one load with others is put off until they can be placed."""
 _ROUNDS = 400
 """Times that a group is placed anew until its maximum lags hold."""
 # What stopped a list.
@@ -52,7 +58,7 @@ class Rows(NamedTuple):
         Units of a row, and 1 where they are needed in open time only (people).
     need_ptr, need
         Per holder ``(row, quantity)``. Holders: operations running, machines running, operations
-        changing over, machines changing over.
+        changing over, machines changing over, nobody.
     away
         ``(row, from, to, quantity)`` that cannot be had.
     arc_most, arc_buffer : shape (n_arcs,)
@@ -65,6 +71,10 @@ class Rows(NamedTuple):
     tariff_at, tariff_price, tariff_sum
         Tariff steps, price per kW and tick, and its sum up to the step.
     power : shape (n_machines,)
+    load : shape (n_machines,)
+        What a load of a batch machine may hold; 0 = one operation at a time.
+    part : shape (n_ops,)
+        What an operation takes of it.
     """
 
     capacity: Ints
@@ -83,6 +93,8 @@ class Rows(NamedTuple):
     tariff_price: Floats
     tariff_sum: Floats
     power: Floats
+    load: Ints
+    part: Ints
 
 
 class Cut(NamedTuple):
@@ -95,11 +107,13 @@ class Cut(NamedTuple):
 def cuts(limits: Limits) -> list[Cut]:
     """All sets of skills that hang together through people who have several of them.
 
+    Of two sets that the same people have, the larger says all.
+
     >>> from workshop_brain.schedule.limits import Operator
     >>> both = Operator(id="li", skills=("mill", "turn"))
-    >>> limits = Limits(operators=(both, Operator(id="wu", skills=("weld",))))
+    >>> limits = Limits(operators=(both, Operator(id="wu", skills=("weld", "turn"))))
     >>> [(sorted(cut.skills), cut.people) for cut in cuts(limits)]
-    [(['mill'], (0,)), (['turn'], (0,)), (['mill', 'turn'], (0,)), (['weld'], (1,))]
+    [(['mill'], (0,)), (['weld'], (1,)), (['mill', 'turn', 'weld'], (0, 1))]
 
     Raises
     ------
@@ -120,12 +134,18 @@ def cuts(limits: Limits) -> list[Cut]:
                 f"skills {', '.join(sorted(part))}: {len(part)} hang together through operators "
                 f"who have several of them, at most {MOST_SKILLS} may; name fewer per operator"
             )
+        found = []
         for size in range(1, len(part) + 1):
             for skills in combinations(sorted(part), size):
                 people = [
                     k for k, who in enumerate(limits.operators) if set(who.skills) & set(skills)
                 ]
-                out.append(Cut(frozenset(skills), tuple(people)))
+                found.append(Cut(frozenset(skills), tuple(people)))
+        out += [
+            cut
+            for cut in found
+            if not any(cut.skills < other.skills and cut.people == other.people for other in found)
+        ]
     return out
 
 
@@ -153,7 +173,7 @@ def _rows(limits: Limits, ptr: bytes, preds: bytes, machines: int) -> Rows:
     buffer_row = {buffer.id: len(capacity) + k for k, buffer in enumerate(limits.buffers)}
     capacity += [buffer.capacity for buffer in limits.buffers]
     is_open += [0] * len(limits.buffers)
-    holders: list[dict[int, int]] = [{} for _ in range(2 * (n + machines))]
+    holders: list[dict[int, int]] = [{} for _ in range(2 * (n + machines) + 1)]
     for offset, needs in (
         (0, limits.op_needs),
         (n, limits.machine_needs),
@@ -181,6 +201,11 @@ def _rows(limits: Limits, ptr: bytes, preds: bytes, machines: int) -> Rows:
         deadline[o] = min(deadline[o], tick)
     group = _groups(n, pred_op, after, tied)
     group_ptr, group_op = _members(group, pred_ptr, pred_op)
+    load, part = np.zeros(machines, np.int64), np.ones(n, np.int64)
+    for m, room in limits.batches:
+        load[m] = room
+    for o, size in limits.sizes:
+        part[o] = size
     at = np.array([tick for tick, _ in limits.tariff], np.int64)
     price = np.array([value / 3600.0 for _, value in limits.tariff], np.float64)
     spent = np.append(0.0, np.cumsum(price[:-1] * np.diff(at))) if len(at) else np.zeros(0)
@@ -201,6 +226,8 @@ def _rows(limits: Limits, ptr: bytes, preds: bytes, machines: int) -> Rows:
         tariff_price=price,
         tariff_sum=spent,
         power=np.array(limits.power_kw or [0.0] * machines, np.float64),
+        load=load,
+        part=part,
     )
 
 
@@ -285,11 +312,16 @@ class Book(NamedTuple):
     ----------
     at, level, size
         Row r is taken ``level[r, k]`` times over ``[at[r, k], at[r, k + 1])``, k < ``size[r]``.
+    log, logged
+        ``(row, from, to, quantity)`` that were taken since the log was begun, and how many; -1 =
+        nothing is logged.
     """
 
     at: Ints
     level: Ints
     size: Ints
+    log: Ints
+    logged: Ints
     capacity: Ints
     is_open: Ints
     need_ptr: Ints
@@ -349,19 +381,36 @@ def _melt(at: Ints, level: Ints, size: Ints, r: int, k: int) -> None:
 
 
 @kernel
-def _hold(at: Ints, level: Ints, size: Ints, r: int, low: int, high: int, quantity: int) -> bool:
-    """Take so much of a row over [low, high); False when the table is full."""
+def _hold(u: Book, r: int, low: int, high: int, quantity: int) -> bool:
+    """Take so much of a row over [low, high); False when a table is full."""
     if high <= low:
         return True
-    if size[r] + 2 > at.shape[1]:
+    if u.size[r] + 2 > u.at.shape[1]:
         return False
-    first = _split(at, level, size, r, low)
-    last = _split(at, level, size, r, high)
+    if u.logged[0] >= 0:
+        k = u.logged[0]
+        if k == len(u.log):
+            return False
+        u.log[k, 0], u.log[k, 1], u.log[k, 2], u.log[k, 3] = r, low, high, quantity
+        u.logged[0] = k + 1
+    first = _split(u.at, u.level, u.size, r, low)
+    last = _split(u.at, u.level, u.size, r, high)
     for k in range(first, last):
-        level[r, k] += quantity
-    _melt(at, level, size, r, last)
-    _melt(at, level, size, r, first)
+        u.level[r, k] += quantity
+    _melt(u.at, u.level, u.size, r, last)
+    _melt(u.at, u.level, u.size, r, first)
     return True
+
+
+@kernel
+def _give_back(u: Book) -> None:
+    """Undo all that was taken since the log was begun."""
+    k = u.logged[0] - 1
+    u.logged[0] = -1
+    while k >= 0:
+        _hold(u, u.log[k, 0], u.log[k, 1], u.log[k, 2], -u.log[k, 3])
+        k -= 1
+    u.logged[0] = 0
 
 
 @kernel
@@ -410,7 +459,7 @@ def _take(u: Book, one: int, two: int, m: int, low: int, high: int) -> bool:
         for k in range(u.need_ptr[holder], u.need_ptr[holder + 1]):
             r, quantity = u.need[k, 0], u.need[k, 1]
             if u.is_open[r] == 0:
-                if not _hold(u.at, u.level, u.size, r, low, high, quantity):
+                if not _hold(u, r, low, high, quantity):
                     return False
                 continue
             x, w = low, first_window(u.closed_ptr, u.closed_end, m, low)
@@ -419,7 +468,7 @@ def _take(u: Book, one: int, two: int, m: int, low: int, high: int) -> bool:
                 if w < u.closed_ptr[m + 1] and u.closed_start[w] < high:
                     y, on = u.closed_start[w], u.closed_end[w]
                     w += 1
-                if y > x and not _hold(u.at, u.level, u.size, r, x, y, quantity):
+                if y > x and not _hold(u, r, x, y, quantity):
                     return False
                 x = on
     return True
@@ -530,8 +579,54 @@ class Placed(NamedTuple):
 
 
 @kernel
+def _ready(a: Arrays, o: int, at: Ints, end: Ints) -> int:
+    """When an operation could start behind its predecessors; FAR while one is not placed."""
+    ready = max(a.op_release[o], a.now)
+    for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
+        p = a.pred_op[k]
+        if at[p] >= 0:
+            ready = max(ready, end[p] + a.pred_lag[k])
+        elif a.op_status[p] == 0:
+            return FAR
+    return int(ready)
+
+
+@kernel
+def _work_on(a: Arrays, o: int, m: int) -> int:
+    """Duration on a machine; -1 when it is not allowed there."""
+    for k in range(a.alt_ptr[o], a.alt_ptr[o + 1]):
+        if a.alt_machine[k] == m:
+            return int(a.alt_duration[k])
+    return -1
+
+
+@kernel
+def _with_mates(
+    a: Arrays, b: Rows, o: int, m: int, work: int, ready: int, mate: Ints, at: Ints, end: Ints
+) -> int:
+    """When a load that an operation begins is to start: as soon as all its mates can."""
+    q, left = mate[o], b.load[m] - b.part[o]
+    while q >= 0 and q != o:
+        is_fit = a.op_status[q] == 0 and at[q] < 0 and a.op_family[q] == a.op_family[o]
+        if is_fit and b.part[q] <= left and _work_on(a, q, m) == work:
+            soonest = _ready(a, q, at, end)
+            if soonest < FAR:
+                ready = max(ready, soonest)
+                left -= b.part[q]
+        q = mate[q]
+    return int(ready)
+
+
+@kernel
 def place_all(
-    a: Arrays, b: Rows, wish: Ints, machine: Ints, hold_back: Ints, is_choosing: bool, room: int
+    a: Arrays,
+    b: Rows,
+    wish: Ints,
+    machine: Ints,
+    hold_back: Ints,
+    mate: Ints,
+    is_choosing: bool,
+    room: int,
 ) -> Placed:
     """The plan of a list of priorities.
 
@@ -544,6 +639,8 @@ def place_all(
         ends first instead.
     hold_back : shape (n_ops,)
         Earliest start that the list asks for.
+    mate : shape (n_ops,)
+        The next operation of a ring that wants to be one load; -1 = none.
     room
         Steps of the tables; TABLE_FULL when they do not suffice.
     """
@@ -560,16 +657,20 @@ def place_all(
     latest = np.full(n, FAR, np.int64)
     free, family = a.machine_available.copy(), a.machine_family.copy()
     last = np.full(count, -1, np.int64)
+    head, filled = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+    deferred = np.zeros(groups, np.int64)
+    nobody = 2 * (n + count)
     key = wish.copy()
     u = Book(
-        np.empty((rows, room), np.int64), np.zeros((rows, room), np.int64),
-        np.ones(rows, np.int64), b.capacity, b.is_open, b.need_ptr, b.need,
+        np.empty((rows, room), np.int64), np.empty((rows, room), np.int64),
+        np.ones(rows, np.int64), np.empty((room, 4), np.int64), np.full(1, -1, np.int64),
+        b.capacity, b.is_open, b.need_ptr, b.need,
         a.closed_ptr, a.closed_start, a.closed_end,
     )  # fmt: skip
     for r in range(rows):
-        u.at[r, 0] = _BEGIN
+        u.at[r, 0], u.level[r, 0] = _BEGIN, 0
     for k in range(len(b.away)):
-        if not _hold(u.at, u.level, u.size, b.away[k, 0], b.away[k, 1], b.away[k, 2], b.away[k, 3]):
+        if not _hold(u, b.away[k, 0], b.away[k, 1], b.away[k, 2], b.away[k, 3]):
             return Placed(at, start, end, setup_start, change, before, turn, TABLE_FULL, -1)
     since = np.full(count, _BEGIN, np.int64)
     for o in range(n):
@@ -600,7 +701,7 @@ def place_all(
                 continue
             row, lag = b.arc_buffer[k], a.pred_lag[k]
             if row >= 0 and a.op_status[o] != 0:
-                if not _hold(u.at, u.level, u.size, row, end[p] + lag, start[o], 1):
+                if not _hold(u, row, end[p] + lag, start[o], 1):
                     return Placed(at, start, end, setup_start, change, before, turn, TABLE_FULL, o)
             elif row >= 0:
                 key[b.group[o]] = min(key[b.group[o]], _BEGIN + end[p])
@@ -608,7 +709,7 @@ def place_all(
                     depart[p] = -1
                 else:
                     settled[p] = 1
-                    if not _hold(u.at, u.level, u.size, row, end[p] + lag, FAR, 1):
+                    if not _hold(u, row, end[p] + lag, FAR, 1):
                         return Placed(
                             at, start, end, setup_start, change, before, turn, TABLE_FULL, o
                         )
@@ -637,22 +738,34 @@ def place_all(
     for g in range(groups):
         if waits[g] == 0:
             size = _sift(heap, size, key, g)
-    kept_at, kept_level, kept_size = np.empty_like(u.at), np.empty_like(u.level), u.size.copy()
     kept_free, kept_family, kept_last = free.copy(), family.copy(), last.copy()
+    kept_head, kept_filled = head.copy(), filled.copy()
     kept_depart, kept_settled = np.empty(count, np.int64), np.empty(count, np.int64)
     while size > 0:
         g = heap[0]
         size = _first_out(heap, size, key)
+        if deferred[g] < _DEFERRALS:
+            later = key[g]
+            for i in range(b.group_ptr[g], b.group_ptr[g + 1]):
+                o = b.group_op[i]
+                q = mate[o]
+                while q >= 0 and q != o and a.op_status[o] == 0:
+                    if a.op_status[q] == 0 and at[q] < 0 and waits[b.group[q]] > 0:
+                        later = max(later, key[b.group[q]])
+                    q = mate[q]
+            if later > key[g]:
+                deferred[g] += 1
+                key[g] = later
+                size = _sift(heap, size, key, g)
+                continue
         turn[g] = placed
         placed += 1
         first, stop = b.group_ptr[g], b.group_ptr[g + 1]
         is_alone = stop - first == 1
         if not is_alone:
-            for r in range(rows):
-                kept_size[r] = u.size[r]
-                for k in range(u.size[r]):
-                    kept_at[r, k], kept_level[r, k] = u.at[r, k], u.level[r, k]
+            u.logged[0] = 0
             kept_free[:], kept_family[:], kept_last[:] = free, family, last
+            kept_head[:], kept_filled[:] = head, filled
             for m in range(count):
                 if last[m] >= 0:
                     kept_depart[m], kept_settled[m] = depart[last[m]], settled[last[m]]
@@ -666,7 +779,7 @@ def place_all(
                 for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
                     if at[a.pred_op[k]] >= 0:
                         ready = max(ready, end[a.pred_op[k]] + a.pred_lag[k])
-                best_m, best_out, best_change = -1, -1, 0
+                best_m, best_out, best_change, is_joining = -1, -1, 0, False
                 s0, s1, s2, s3 = FAR, FAR, FAR, FAR
                 for k in range(a.alt_ptr[o], a.alt_ptr[o + 1]):
                     m = a.alt_machine[k]
@@ -676,6 +789,18 @@ def place_all(
                     elif not is_choosing and m != machine[o]:
                         continue
                     begin, leaves = free[m], -1
+                    x = head[m]
+                    if x >= 0 and filled[m] + b.part[o] <= b.load[m] and ready <= start[x]:
+                        is_alike = a.op_family[x] == a.op_family[o]
+                        is_alike &= _work_on(a, x, m) == a.alt_duration[k]
+                        if is_alike and _wait(u, o, nobody, m, start[x], end[x]) <= start[x]:
+                            if end[x] < s3 or (end[x] == s3 and m == machine[o]):
+                                s0, s1, s2, s3 = setup_start[x], start[x], start[x], end[x]
+                                best_m, best_out, best_change = int(m), -1, 0
+                                is_joining = True
+                            continue
+                    if b.load[m] > 0 and b.out[o] >= 0:
+                        continue
                     x = last[m]
                     if x >= 0 and depart[x] < 0 and b.out[x] != o:
                         row, lag = -1, 0
@@ -697,13 +822,17 @@ def place_all(
                     setup = 0
                     if family[m] >= 0 and a.op_family[o] >= 0:
                         setup = a.setup[a.machine_work_center[m], family[m], a.op_family[o]]
+                    there = ready
+                    if b.load[m] > 0:
+                        there = _with_mates(a, b, o, m, a.alt_duration[k], ready, mate, at, end)
                     t0, t1, t2, t3 = _times(
                         u, o, n + m, n + count + o, 2 * n + count + m, m,
-                        a.machine_resumable[m] != 0, begin, setup, ready, a.alt_duration[k],
+                        a.machine_resumable[m] != 0, begin, setup, there, a.alt_duration[k],
                     )  # fmt: skip
                     if t3 < s3 or (t3 == s3 and t3 < FAR and m == machine[o]):
                         s0, s1, s2, s3 = t0, t1, t2, t3
                         best_m, best_out, best_change = int(m), int(leaves), int(setup)
+                        is_joining = False
                 if best_m < 0:
                     return Placed(at, start, end, setup_start, change, before, turn, NO_PLACE, o)
                 m, x = best_m, last[best_m]
@@ -713,9 +842,7 @@ def place_all(
                     for e in range(a.pred_ptr[y], a.pred_ptr[y + 1]):
                         if a.pred_op[e] == x:
                             is_full |= not _hold(
-                                u.at,
-                                u.level,
-                                u.size,
+                                u,
                                 b.arc_buffer[e],
                                 best_out + a.pred_lag[e],
                                 FAR,
@@ -726,15 +853,13 @@ def place_all(
                 change[o], before[o] = best_change, x
                 if best_change > 0:
                     is_full |= not _take(u, n + count + o, 2 * n + count + m, m, s0, s1)
-                is_full |= not _take(u, o, n + m, m, s2, s3)
+                is_full |= not _take(u, o, nobody if is_joining else n + m, m, s2, s3)
                 for k in range(a.pred_ptr[o], a.pred_ptr[o + 1]):
                     p, row, lag = a.pred_op[k], b.arc_buffer[k], a.pred_lag[k]
                     if row < 0 or at[p] < 0:
                         continue
                     if settled[p] == 1:
-                        is_full |= not _hold(
-                            u.at, u.level, u.size, row, max(s2, depart[p] + lag), FAR, -1
-                        )
+                        is_full |= not _hold(u, row, max(s2, depart[p] + lag), FAR, -1)
                     elif at[p] == m and x == p:
                         depart[p] = end[p]
                     else:
@@ -745,12 +870,16 @@ def place_all(
                             )
                             leaves = min(leaves, max(end[p], full - lag))
                         depart[p] = leaves
-                        is_full |= not _hold(u.at, u.level, u.size, row, leaves + lag, s2, 1)
+                        is_full |= not _hold(u, row, leaves + lag, s2, 1)
                         if last[at[p]] == p:
                             free[at[p]] = max(free[at[p]], leaves)
                 if is_full:
                     return Placed(at, start, end, setup_start, change, before, turn, TABLE_FULL, o)
                 last[m], free[m] = o, s3
+                if b.load[m] > 0:
+                    if not is_joining:
+                        head[m], filled[m] = o, 0
+                    filled[m] += b.part[o]
                 if a.op_family[o] >= 0:
                     family[m] = a.op_family[o]
                 y = b.out[o]
@@ -782,11 +911,9 @@ def place_all(
                             )  # fmt: skip
             if not is_done:
                 rounds += 1
-                for r in range(rows):
-                    u.size[r] = kept_size[r]
-                    for k in range(u.size[r]):
-                        u.at[r, k], u.level[r, k] = kept_at[r, k], kept_level[r, k]
+                _give_back(u)
                 free[:], family[:], last[:] = kept_free, kept_family, kept_last
+                head[:], filled[:] = kept_head, kept_filled
                 for m in range(count):
                     if last[m] >= 0:
                         depart[last[m]], settled[last[m]] = kept_depart[m], kept_settled[m]
@@ -794,6 +921,7 @@ def place_all(
                     o = b.group_op[i]
                     if a.op_status[o] == 0:
                         depart[o], settled[o] = -1, 0
+        u.logged[0] = -1
         for i in range(first, stop):
             o = b.group_op[i]
             if a.op_status[o] != 0:
@@ -814,11 +942,15 @@ def table_room(problem: Problem) -> int:
     return 2 * (problem.n_ops + closed) + 16
 
 
+class Miss(NamedTuple):
+    """What did not fit into a list: an operation, and why (TOO_LATE_AFTER, ...)."""
+
+    op: int
+    code: int
+
+
 def arrange(problem: Problem, plan: Plan, is_choosing: bool = False) -> Plan:
     """The plan that keeps all limits, in the order of another plan's starts.
-
-    What misses a deadline or a maximum lag in that order is put further forward, with all that it
-    waits for, until it fits.
 
     Parameters
     ----------
@@ -830,25 +962,51 @@ def arrange(problem: Problem, plan: Plan, is_choosing: bool = False) -> Plan:
     InfeasibleError
         No such order was found; the operation that did not fit is named with the reason.
     """
+    found, missed = attempt(problem, plan, is_choosing)
+    if found is None:
+        last = missed[-1]
+        raise InfeasibleError(f"operation {problem.op_ids[last.op]!r} {_REASONS[last.code]}")
+    return found
+
+
+def attempt(
+    problem: Problem, plan: Plan, is_choosing: bool = False, retries: int = _RETRIES
+) -> tuple[Plan | None, list[Miss]]:
+    """As ``arrange``: the plan, or None when there is none, and what did not fit on the way.
+
+    What misses a deadline or a maximum lag in that order is put further forward, with all that it
+    waits for, until it fits. The last miss stands twice when it did not fit even in front.
+    """
     a, b = problem.arrays, rows_of(problem)
     wish = np.full(len(b.group_ptr) - 1, FAR, np.int64)
     free = np.flatnonzero(problem.op_status == OpStatus.FREE)
     np.minimum.at(wish, b.group[free], plan.start[free])
     hold_back = np.full(problem.n_ops, -FAR, np.int64)
+    mate = np.full(problem.n_ops, -1, np.int64)
     if not is_choosing:
-        hold_back = held_back(problem, plan)
+        hold_back, mate = held_back(problem, plan), mates(problem, plan)
     room, front = table_room(problem), int(wish.min(initial=0)) - 1
-    moved = 0
+    missed: list[Miss] = []
+    alone: Plan | None = None
     while True:
-        found = place_all(a, b, wish, plan.machine, hold_back, is_choosing, room)
+        found = place_all(a, b, wish, plan.machine, hold_back, mate, is_choosing, room)
+        if found.code == FITS and is_choosing and b.load.any():
+            plan, is_choosing = as_plan(found), False
+            wish[b.group[free]] = FAR
+            np.minimum.at(wish, b.group[free], plan.start[free])
+            mate, alone = fuller(problem, plan), plan
+            continue
         if found.code == FITS:
-            return as_plan(found)
+            return as_plan(found), missed
+        if alone is not None:
+            return alone, missed
         if found.code == TABLE_FULL:
             room *= 2
             continue
-        if moved == _RETRIES:
-            raise InfeasibleError(f"operation {problem.op_ids[found.op]!r} {_REASONS[found.code]}")
-        moved += 1
+        missed.append(Miss(int(found.op), int(found.code)))
+        is_hopeless = len(missed) > 1 and missed[-2].op == found.op
+        if is_hopeless or len(missed) > retries:
+            return None, missed
         wish[np.unique(b.group[_with_ancestors(problem, found.op)])] = front
         front -= 1
 
@@ -860,6 +1018,49 @@ def held_back(problem: Problem, plan: Plan) -> Ints:
     cheaper = [tick for (_, was), (tick, now) in pairwise(tariff) if now < was]
     waits = np.isin(plan.start, cheaper) & (plan.machine >= 0)
     out[waits] = plan.start[waits]
+    return out
+
+
+def fuller(problem: Problem, plan: Plan) -> Ints:
+    """Rings of fuller loads than a plan has, on its machines; see ``mates``.
+
+    A load waits for the next lot as long as those in it lose less by that than the lot would.
+    """
+    b = rows_of(problem)
+    out = np.full(problem.n_ops, -1, np.int64)
+    for m in np.flatnonzero(b.load).tolist():
+        here = np.flatnonzero((plan.machine == m) & (problem.op_status == OpStatus.FREE)).tolist()
+        ready = {o: _from_plan(problem, plan, o) for o in here}
+        free = int(problem.machine_available[m])
+        loads: dict[tuple[int, int], list[int]] = {}
+        for o in sorted(here, key=lambda o: (ready[o], o)):
+            work = problem.alternatives(o)[m]
+            load = loads.setdefault((int(problem.op_family[o]), work), [])
+            since = max([free, *(ready[x] for x in load)])
+            is_full = int(b.part[load].sum() + b.part[o]) > b.load[m]
+            if load and (is_full or max(0, ready[o] - since) * (len(load) + 1) > work):
+                free = since + work
+                load.clear()
+            load.append(o)
+            out[load] = np.roll(load, -1) if len(load) > 1 else -1
+    return out
+
+
+def _from_plan(problem: Problem, plan: Plan, o: int) -> int:
+    """When release and predecessors let an operation start, as a plan has them."""
+    ends = [int(plan.end[p]) + lag for p, lag in problem.preds(o) if plan.machine[p] >= 0]
+    return max([int(problem.op_release[o]), problem.now, *ends])
+
+
+def mates(problem: Problem, plan: Plan) -> Ints:
+    """The loads of a plan as rings of operations, shape (n_ops,); -1 = in none with others."""
+    out = np.full(problem.n_ops, -1, np.int64)
+    for m, _ in (problem.limits or Limits()).batches:
+        here = np.flatnonzero((plan.machine == m) & (problem.op_status == OpStatus.FREE))
+        here = here[np.argsort(plan.start[here], kind="stable")]
+        for ops in np.split(here, np.flatnonzero(np.diff(plan.start[here])) + 1):
+            if len(ops) > 1:
+                out[ops] = np.roll(ops, -1)
     return out
 
 

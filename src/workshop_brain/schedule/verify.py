@@ -4,6 +4,7 @@ It trusts nothing that the planner computed: closed time is walked anew from cal
 sequences are taken from the times alone. O(n log n).
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,8 @@ class Violation:
     ----------
     kind
         unplanned, cancelled, machine, release, duration, overlap, setup, precedence, locked,
-        capacity; of limits tool, operator, max_lag, blocking, buffer, deadline.
+        capacity; of limits tool, operator, max_lag, blocking, buffer, deadline; of batch machines
+        capacity, family, together.
     ops
         Ids of the operations concerned, the offender first.
     """
@@ -66,6 +68,12 @@ class _Open:
         """Open ticks in each [a, b)."""
         return b - a - (self.closed_until(b) - self.closed_until(a))
 
+    def after(self, t: Ints, ticks: Ints) -> Ints:
+        """When so many open ticks, > 0, from each t on are over."""
+        wanted = t - self.closed_until(t) + ticks
+        out: Ints = wanted + self.before[np.searchsorted(self.low - self.before[:-1], wanted)]
+        return out
+
     def is_open(self, t: Ints) -> NDArray[np.bool_]:
         """Whether the machine works in the tick that begins at t."""
         k = np.searchsorted(self.low, t, side="right")
@@ -86,6 +94,23 @@ def verify(problem: Problem, plan: Plan, limit: int = 100) -> list[Violation]:
     if problem.limits is not None:
         _check_limits(problem, problem.limits, plan, placed, clocks, found)
     return found[:limit]
+
+
+def verify_part(problem: Problem, plan: Plan, left_out: Collection[str]) -> list[Violation]:
+    """As ``verify``, for a plan that says which jobs it leaves out.
+
+    What it does not hold of these counts as cancelled; nothing may stand in the plan that needs
+    its pieces.
+    """
+    of_job = np.array([id in left_out for id in problem.job_ids], bool)
+    gone = of_job[problem.op_job] & (plan.machine < 0)
+    found = []
+    for o in np.flatnonzero((plan.machine >= 0) & (problem.op_status == OpStatus.FREE)).tolist():
+        for p, _ in problem.preds(o):
+            if gone[p]:
+                found.append(_bad("precedence", problem, [o, p], "needs what is left out"))
+    status = np.where(gone, int(OpStatus.CANCELLED), problem.op_status)
+    return found + verify(problem.with_(op_status=status), plan)
 
 
 def _clocks(problem: Problem) -> dict[int, _Open]:
@@ -216,17 +241,60 @@ def _check_machines(
     setup = np.where((family >= 0) & (problem.op_family[order] >= 0), setup, 0)
     room = _open_ticks(clocks, machine, free, np.maximum(free, start))
     either_free = is_free | (~first & np.roll(is_free, 1))
-    overlap = (start < free) & either_free
-    short = ~overlap & is_free & (room < setup)
+    joined = _joined(problem, plan, order)
+    overlap = (start < free) & either_free & ~joined
+    short = ~overlap & is_free & (room < setup) & ~joined
+    batches = {m for m, _ in (problem.limits or Limits()).batches}
     for k in np.flatnonzero(overlap | short).tolist():
         pair = [order[k]] if first[k] else [order[k], order[k - 1]]
         name = problem.machine_ids[machine[k]]
-        if overlap[k]:
+        if overlap[k] and not first[k] and int(machine[k]) in batches:
+            why = f"runs on {name} from {start[k]} to {end[k]}, the load there until {free[k]}"
+            found.append(_bad("together", problem, pair, why))
+        elif overlap[k]:
             why = f"starts at {start[k]} on {name}, which is free at {free[k]}"
             found.append(_bad("overlap", problem, pair, why))
         else:
             why = f"has {room[k]} open ticks for a changeover of {setup[k]} on {name}"
             found.append(_bad("setup", problem, pair, why))
+
+
+def _joined(problem: Problem, plan: Plan, order: Ints) -> NDArray[np.bool_]:
+    """Which of the operations in time run in one load with the one before them."""
+    machine, start, end = plan.machine[order], plan.start[order], plan.end[order]
+    batches = [m for m, _ in (problem.limits or Limits()).batches]
+    out = np.zeros(len(order), bool)
+    same = (machine[1:] == machine[:-1]) & (start[1:] == start[:-1]) & (end[1:] == end[:-1])
+    out[1:] = same & np.isin(machine[1:], batches)
+    return out
+
+
+def _check_loads(
+    problem: Problem, limits: Limits, plan: Plan, placed: Ints, found: list[Violation]
+) -> None:
+    """One family in each load, and no more than the machine holds."""
+    room, size = dict(limits.batches), dict(limits.sizes)
+    order = _in_time(problem, plan, placed)
+    joined = _joined(problem, plan, order)
+    loads: list[list[int]] = []
+    for o, is_joined in zip(order.tolist(), joined.tolist(), strict=True):
+        if is_joined:
+            loads[-1].append(o)
+        else:
+            loads.append([o])
+    for load in loads:
+        most = room.get(int(plan.machine[load[0]]))
+        free = [o for o in load if problem.op_status[o] == OpStatus.FREE]
+        if most is None or not free:
+            continue
+        held = sum(size.get(o, 1) for o in load)
+        if held > most:
+            why = f"the load at {plan.start[load[0]]} holds {held}, the machine holds {most}"
+            found.append(_bad("capacity", problem, free, why))
+        odd = [o for o in load if problem.op_family[o] != problem.op_family[load[0]]]
+        if odd:
+            why = f"is of another family than {problem.op_ids[load[0]]} in the same load"
+            found.append(_bad("family", problem, odd, why))
 
 
 def _families(
@@ -279,11 +347,14 @@ def _check_limits(
             why = f"ends at {plan.end[o]}, its deadline is {tick}"
             found.append(_bad("deadline", problem, [o], why))
     _check_max_lags(problem, limits, plan, there, clocks, found)
+    if limits.batches:
+        _check_loads(problem, limits, plan, placed, found)
     calls = _calls(problem, limits, plan, placed, clocks, found)
     for tool in limits.tools:
-        _check_tool(problem, tool, calls.get(tool.id, []), found)
+        _check_tool(problem, tool, calls.get(tool.id, _NO_CALLS), found)
     _check_operators(problem, limits, calls, found)
-    _check_buffers(problem, limits, plan, placed, clocks, found)
+    if limits.buffered:
+        _check_buffers(problem, limits, plan, placed, clocks, found)
 
 
 def _check_max_lags(
@@ -349,10 +420,11 @@ def _worked(clock: _Open, t: int, ticks: int) -> int:
     return t + ticks
 
 
-Call = tuple[int, int, int, int]
-"""(from, to, quantity, operation) of one need."""
+Calls = Ints
+"""``(from, to, quantity, operation)`` of the needs for one tool or skill, shape (calls, 4)."""
 _Asked = tuple[int, int, int, str]
 """(from, to, operation, skill) of one call for a person."""
+_NO_CALLS = np.zeros((0, 4), np.int64)
 
 
 def _calls(
@@ -362,61 +434,101 @@ def _calls(
     placed: Ints,
     clocks: dict[int, _Open],
     found: list[Violation],
-) -> dict[str, list[Call]]:
+) -> dict[str, Calls]:
     """When each tool and skill is called for; changeovers that leave no time are named."""
-    run: dict[int, list[tuple[str, int]]] = {}
-    for o, name, quantity in limits.op_needs:
-        run.setdefault(o, []).append((name, quantity))
-    change: dict[int, list[tuple[str, int]]] = {}
-    for o, name, quantity in limits.op_setup_needs:
-        change.setdefault(o, []).append((name, quantity))
-    on: dict[int, list[tuple[str, int]]] = {}
-    for m, name, quantity in limits.machine_needs:
-        on.setdefault(m, []).append((name, quantity))
-    at_change: dict[int, list[tuple[str, int]]] = {}
-    for m, name, quantity in limits.machine_setup_needs:
-        at_change.setdefault(m, []).append((name, quantity))
-    tools = {tool.id for tool in limits.tools}
-    calls: dict[str, list[Call]] = {}
-
-    def call(o: int, needs: list[tuple[str, int]], low: int, high: int) -> None:
-        for name, quantity in needs:
-            spans = [(low, high)]
-            if name not in tools:
-                spans = _open_spans(clocks.get(int(plan.machine[o])), low, high)
-            calls.setdefault(name, []).extend((a, b, quantity, o) for a, b in spans if b > a)
-
     order = _in_time(problem, plan, placed)
     machine = plan.machine[order]
     first = np.ones(len(order), bool)
     first[1:] = machine[1:] != machine[:-1]
-    family, _ = _families(problem, order, machine, first)
-    for k, o in enumerate(order.tolist()):
-        m = int(machine[k])
-        call(o, [*run.get(o, []), *on.get(m, [])], int(plan.start[o]), int(plan.end[o]))
-        needs = [*change.get(o, []), *at_change.get(m, [])]
-        setup = problem.setup_between(m, int(family[k]), int(problem.op_family[o]))
-        if not needs or not setup or problem.op_status[o] != OpStatus.FREE:
-            continue
-        low = int(plan.setup_start[o])
-        clock = clocks.get(m)
-        high = low + setup if clock is None else _worked(clock, low, setup)
-        before = int(problem.machine_available[m] if first[k] else plan.end[order[k - 1]])
-        if low < before or high > plan.start[o]:
-            why = f"changeover from {low} to {high} is not between {before} and {plan.start[o]}"
-            found.append(_bad("setup", problem, [o], why))
-        call(o, needs, low, high)
-    return calls
+    family, after = _families(problem, order, machine, first)
+    joined = _joined(problem, plan, order)
+    setup = problem.setup[
+        problem.machine_work_center[machine], np.maximum(family, 0), np.maximum(after, 0)
+    ]
+    changes = (family >= 0) & (problem.op_family[order] >= 0) & (setup > 0) & ~joined
+    changes &= problem.op_status[order] == OpStatus.FREE
+    low = plan.setup_start[order]
+    high = _worked_all(clocks, machine, low, np.where(changes, setup, 0))
+    rank = np.full(problem.n_ops, -1, np.int64)
+    rank[order] = np.arange(len(order))
+    on = [np.flatnonzero((machine == m) & ~joined) for m in range(problem.n_machines)]
+    runs = _asked(limits.op_needs, limits.machine_needs, rank, on)
+    sets = _asked(limits.op_setup_needs, limits.machine_setup_needs, rank, on)
+    tools = {tool.id for tool in limits.tools}
+    parts: dict[str, list[Calls]] = {}
+    for asked, begin, end, is_setup in (
+        (runs, plan.start[order], plan.end[order], False),
+        (sets, low, high, True),
+    ):
+        for name, (k, quantity) in asked.items():
+            if is_setup:
+                k, quantity = k[changes[k]], quantity[changes[k]]
+            rows = np.stack([begin[k], end[k], quantity, order[k]], axis=1)
+            if name not in tools:
+                rows = _while_open(rows, machine[k], clocks)
+            parts.setdefault(name, []).append(rows[rows[:, 1] > rows[:, 0]])
+    needy = np.zeros(len(order), bool)
+    for k, _ in sets.values():
+        needy[k] = True
+    free = np.where(first, problem.machine_available[machine], np.roll(plan.end[order], 1))
+    squeezed = needy & changes & ((low < free) | (high > plan.start[order]))
+    for k in np.flatnonzero(squeezed).tolist():
+        o = int(order[k])
+        why = f"changeover from {low[k]} to {high[k]} is not between {free[k]} and {plan.start[o]}"
+        found.append(_bad("setup", problem, [o], why))
+    return {name: np.concatenate(rows) for name, rows in parts.items()}
 
 
-def _open_spans(clock: _Open | None, low: int, high: int) -> list[tuple[int, int]]:
+def _asked(
+    of_ops: Sequence[tuple[int, str, int]],
+    of_machines: Sequence[tuple[int, str, int]],
+    rank: Ints,
+    on: list[Ints],
+) -> dict[str, tuple[Ints, Ints]]:
+    """For each name the places in time that need it, and how much of it."""
+    rows: dict[str, list[Ints]] = {}
+    by_name: dict[str, list[tuple[int, int]]] = {}
+    for o, name, quantity in of_ops:
+        by_name.setdefault(name, []).append((o, quantity))
+    for name, pairs in by_name.items():
+        table = np.array(pairs, np.int64)
+        table[:, 0] = rank[table[:, 0]]
+        rows.setdefault(name, []).append(table[table[:, 0] >= 0])
+    for m, name, quantity in of_machines:
+        here = np.stack([on[m], np.full(len(on[m]), quantity, np.int64)], axis=1)
+        rows.setdefault(name, []).append(here)
+    joined = {name: np.concatenate(part) for name, part in rows.items()}
+    return {name: (table[:, 0], table[:, 1]) for name, table in joined.items()}
+
+
+def _worked_all(clocks: dict[int, _Open], machine: Ints, t: Ints, ticks: Ints) -> Ints:
+    """When so many open ticks from each t on are over, on each machine."""
+    out = t + ticks
+    for m, clock in clocks.items():
+        here = np.flatnonzero((machine == m) & (ticks > 0))
+        if len(here):
+            out[here] = clock.after(t[here], ticks[here])
+    return out
+
+
+def _while_open(rows: Calls, machine: Ints, clocks: dict[int, _Open]) -> Calls:
+    """The calls without the closed time of their machines."""
+    whole = _open_ticks(clocks, machine, rows[:, 0], rows[:, 1]) == rows[:, 1] - rows[:, 0]
+    cut = [
+        (a, b, quantity, o)
+        for (low, high, quantity, o), m in zip(
+            rows[~whole].tolist(), machine[~whole].tolist(), strict=True
+        )
+        for a, b in _open_spans(clocks[m], low, high)
+    ]
+    return np.concatenate([rows[whole], np.array(cut, np.int64).reshape(-1, 4)])
+
+
+def _open_spans(clock: _Open, low: int, high: int) -> list[tuple[int, int]]:
     """Open stretches of [low, high)."""
-    if clock is None:
-        return [(low, high)]
     out, t = [], low
-    for a, b in zip(clock.low.tolist(), clock.high[:-1].tolist(), strict=True):
-        if b <= t:
-            continue
+    k = int(np.searchsorted(clock.high[:-1], low, side="right"))
+    for a, b in zip(clock.low[k:].tolist(), clock.high[k:-1].tolist(), strict=True):
         if a >= high:
             break
         if a > t:
@@ -427,13 +539,15 @@ def _open_spans(clock: _Open | None, low: int, high: int) -> list[tuple[int, int
     return out
 
 
-def _check_tool(problem: Problem, tool: Tool, calls: list[Call], found: list[Violation]) -> None:
+def _check_tool(problem: Problem, tool: Tool, calls: Calls, found: list[Violation]) -> None:
     """At no instant more of a tool in use than there are; what has started is a fact."""
-    away = [(a, b, tool.quantity, -1) for a, b in tool.closed]
-    if _peak([*calls, *away]) <= tool.quantity:
+    away = np.array([(a, b, tool.quantity, -1) for a, b in tool.closed], np.int64).reshape(-1, 4)
+    table = np.concatenate([calls, away])
+    if _peak(table) <= tool.quantity:
         return
-    for t in sorted({row[0] for row in [*calls, *away]}):
-        here = [row for row in [*calls, *away] if row[0] <= t < row[1]]
+    rows = table.tolist()
+    for t in sorted({row[0] for row in rows}):
+        here = [row for row in rows if row[0] <= t < row[1]]
         used = sum(row[2] for row in here)
         free = [row[3] for row in here if row[3] >= 0 and problem.op_status[row[3]] == 0]
         if used > tool.quantity and free:
@@ -442,27 +556,61 @@ def _check_tool(problem: Problem, tool: Tool, calls: list[Call], found: list[Vio
             return
 
 
-def _peak(calls: list[Call]) -> int:
+def _peak(table: Calls) -> int:
     """The most that is called for at any instant."""
-    if not calls:
+    if not len(table):
         return 0
-    table = np.array(calls, np.int64)
     t = np.concatenate([table[:, 1], table[:, 0]])  # what ends at an instant makes room there
     quantity = np.concatenate([-table[:, 2], table[:, 2]])
     return int(np.cumsum(quantity[np.argsort(t, kind="stable")]).max())
 
 
+MOST_TOGETHER = 10
+"""Skills whose sets are looked at one by one; of more, people are found for each instant."""
+
+
+def _is_manned(limits: Limits, calls: dict[str, Calls]) -> bool:
+    """Whether no set of skills is ever called for more often than people have any of them.
+
+    Then, and only then, everybody who is called for can be somebody else (Hall 1935). False where
+    too many skills hang together to look at every set.
+    """
+    together: list[set[str]] = []
+    for who in limits.operators:
+        near = [group for group in together if group & set(who.skills)]
+        together = [group for group in together if group not in near]
+        together.append(set(who.skills).union(*near))
+    shifts = [_Open(list(who.closed)) for who in limits.operators]
+    for group in together:
+        called = sorted(skill for skill in group if len(calls.get(skill, _NO_CALLS)))
+        if len(called) > MOST_TOGETHER:
+            return False
+        for choice in range(1, 1 << len(called)):
+            skills = {skill for k, skill in enumerate(called) if choice >> k & 1}
+            able = [k for k, who in enumerate(limits.operators) if skills & set(who.skills)]
+            rows = [calls[skill] for skill in sorted(skills)]
+            for k in able:
+                away = np.zeros((len(shifts[k].low), 4), np.int64)
+                away[:, 0], away[:, 1], away[:, 2] = shifts[k].low, shifts[k].high[:-1], 1
+                rows.append(away)
+            if _peak(np.concatenate(rows)) > len(able):
+                return False
+    return True
+
+
 def _check_operators(
-    problem: Problem, limits: Limits, calls: dict[str, list[Call]], found: list[Violation]
+    problem: Problem, limits: Limits, calls: dict[str, Calls], found: list[Violation]
 ) -> None:
     """At each instant every call finds a person of its own with the skill, on shift.
 
     Who was found keeps the call until it ends, and hands it over only when that makes room.
     """
+    if _is_manned(limits, calls):
+        return
     rows = [
         (a, b, o, skill)
         for skill in limits.skills
-        for a, b, quantity, o in calls.get(skill, [])
+        for a, b, quantity, o in calls.get(skill, _NO_CALLS).tolist()
         for _ in range(quantity)
     ]
     rows.sort(key=lambda row: (row[0], problem.op_status[row[2]] == OpStatus.FREE, row[2]))
@@ -544,7 +692,7 @@ def _check_buffers(
     first[1:] = machine[1:] != machine[:-1]
     family, _ = _families(problem, order, machine, first)
     set_up = dict(zip(order.tolist(), family.tolist(), strict=True))
-    standing: dict[str, list[Call]] = {}
+    standing: dict[str, list[tuple[int, int, int, int]]] = {}
     there = set(placed.tolist())
     capacity = {buffer.id: buffer.capacity for buffer in limits.buffers}
     for p, s, name in limits.buffered:
@@ -575,7 +723,7 @@ def _check_buffers(
         standing.setdefault(name, []).append((leaves + lag, int(plan.start[s]), 1, p))
     for buffer in limits.buffers:
         rows = standing.get(buffer.id, [])
-        if _peak(rows) <= buffer.capacity:
+        if _peak(np.array(rows, np.int64).reshape(-1, 4)) <= buffer.capacity:
             continue
         for t in sorted({row[0] for row in rows}):
             here = [row[3] for row in rows if row[0] <= t < row[1]]

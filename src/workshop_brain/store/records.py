@@ -6,7 +6,7 @@ up to date at start. Passwords are kept as argon2 hashes, tokens as SHA-256 hash
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -313,18 +313,39 @@ class Records:
         """Add requests, or change those with a known id (their state stays); all or none."""
         with self._session() as session:
             for request in requests:
-                row = session.get(RequestTable, (self._enterprise, request.id))
+                self._put_request(session, request)
+
+    def _put_request(self, session: Session, request: WorkRequest) -> None:
+        row = session.get(RequestTable, (self._enterprise, request.id))
+        if row is None:
+            row = RequestTable(
+                enterprise=self._enterprise,
+                id=request.id,
+                state=RequestState.WAITING.value,
+                end_ns=0,
+            )
+            session.add(row)
+        row.product, row.quantity = request.product, request.quantity
+        row.due_ns, row.release_ns = request.due_ns, request.release_ns
+        row.priority = request.priority
+
+    def change_plan(
+        self,
+        *,
+        requests: Sequence[WorkRequest],
+        cancelled: Sequence[str],
+        declared: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Save requests, cancel others and replace the declared times; all or nothing."""
+        with self._session() as session:
+            for request in requests:
+                self._put_request(session, request)
+            for id in cancelled:
+                row = session.get(RequestTable, (self._enterprise, id))
                 if row is None:
-                    row = RequestTable(
-                        enterprise=self._enterprise,
-                        id=request.id,
-                        state=RequestState.WAITING.value,
-                        end_ns=0,
-                    )
-                    session.add(row)
-                row.product, row.quantity = request.product, request.quantity
-                row.due_ns, row.release_ns = request.due_ns, request.release_ns
-                row.priority = request.priority
+                    raise ValueError(f"no work request {id!r}")
+                row.state, row.end_ns = RequestState.CANCELLED.value, 0
+            self._put_setting(session, "declared", [dict(row) for row in declared])
 
     def requests(self, *states: RequestState) -> list[RequestRow]:
         """Requests (of the given states), the earliest due first."""
@@ -412,11 +433,14 @@ class Records:
     def set_setting(self, key: str, value: Any) -> None:
         """Keep a setting (anything JSON can say)."""
         with self._session() as session:
-            row = session.get(SettingTable, (self._enterprise, key))
-            if row is None:
-                session.add(SettingTable(enterprise=self._enterprise, key=key, value=value))
-            else:
-                row.value = value
+            self._put_setting(session, key, value)
+
+    def _put_setting(self, session: Session, key: str, value: Any) -> None:
+        row = session.get(SettingTable, (self._enterprise, key))
+        if row is None:
+            session.add(SettingTable(enterprise=self._enterprise, key=key, value=value))
+        else:
+            row.value = value
 
     def settings(self, prefix: str = "") -> dict[str, Any]:
         """All settings whose key starts with a prefix."""

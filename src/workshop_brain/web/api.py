@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from workshop_brain.app.supposed import RefusedChange
 from workshop_brain.errors import BrainError, DiskError
 from workshop_brain.web.alarms import AlarmBook, watch_alarms
 from workshop_brain.web.auth import Audit, Auth, allows
@@ -171,6 +172,8 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 async def _on_brain_error(request: Request, error: Exception) -> Response:
     if isinstance(error, DiskError):
         return _error(request, 503, "web.disk", {"reason": str(error)}, {"Retry-After": "10"})
+    if isinstance(error, RefusedChange):
+        return _error(request, 409, error.message.id, dict(error.message.params), {})
     return _error(request, 409, "web.refused", {"reason": str(error)}, {})
 
 

@@ -132,6 +132,7 @@ THINGS: dict[str, str] = {
     "machine": "设备",
     "op": "工序",
     "operation": "工序",
+    "declared time": "计划时间",
     "class": "决策类别",
     "job": "工单",
     "tag": "信号",
@@ -162,7 +163,7 @@ def render(id: str, params: Mapping[str, Any], language: str, zone: str = "UTC")
 
     Parameters that end in ``_ns`` or ``_ms`` are instants and are shown as local time of ``zone``;
     a text may name either. Those that end in ``_s``, ``_min`` or ``_h`` are durations and carry
-    their unit. Paths are shown by their last part.
+    their unit. Paths are shown by their last part, names ``{en, zh}`` in the reader's language.
 
     >>> render("web.not_found", {"what": "decision", "id": "d7"}, "en")
     'There is no decision d7.'
@@ -255,6 +256,18 @@ def duration(seconds: float, language: str) -> str:
     return f"{sign}{days} 天 {left} 小时" if chinese else f"{sign}{days} d {left} h"
 
 
+def day_time(moment: datetime, language: str) -> str:
+    """Day and time of day in the form that the screens use; the month is a word.
+
+    >>> day_time(datetime(2026, 3, 2, 8, 5), "en"), day_time(datetime(2026, 3, 2, 8, 5), "zh")
+    ('2 Mar 08:05', '3月2日 08:05')
+    """
+    if language == "zh":
+        return f"{moment.month}月{moment.day}日 {moment:%H:%M}"
+    return f"{moment.day} {_MONTHS[moment.month - 1]} {moment:%H:%M}"
+
+
+_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _SECONDS = {"_s": 1.0, "_min": 60.0, "_h": 3600.0}
 
 
@@ -266,10 +279,12 @@ def _readable(params: Mapping[str, Any], language: str, zone: str) -> dict[str, 
         factor = _SECONDS.get(key[key.rfind("_") :]) if is_number and "_" in key else None
         if unit in ("_ns", "_ms") and is_number:
             seconds = value / (1e9 if unit == "_ns" else 1e3)
-            text = datetime.fromtimestamp(seconds, ZoneInfo(zone)).strftime("%m-%d %H:%M")
+            text = day_time(datetime.fromtimestamp(seconds, ZoneInfo(zone)), language)
             out[stem + "_ns"] = out[stem + "_ms"] = text
         elif factor is not None and not math.isinf(value):
             out[key] = duration(value * factor, language)
+        elif isinstance(value, Mapping):
+            out[key] = value.get(language) or value.get("en") or next(iter(value.values()), "")
         elif isinstance(value, str) and _PATH.fullmatch(value):
             out[key] = value.rsplit("/", 1)[1]
         elif key in _CANDIDATE_PARAMS:

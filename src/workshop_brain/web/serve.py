@@ -49,6 +49,7 @@ def _services(brain: Brain, feed: EventFeed, host: str) -> Services:
         orders=brain.orders,
         work_list=brain.work_list,
         data_dir=brain.data,
+        plant_dir=brain.settings.home,
         sources=brain.sources,
         settings=brain.records,
         push=brain.push,

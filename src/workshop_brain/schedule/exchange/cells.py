@@ -40,6 +40,28 @@ _PRIORITIES = {
     "普通": 1, "正常": 1, "一般": 1, "低": 1, "中": 3, "高": 6, "紧急": 9, "加急": 9, "特急": 9,
 }  # fmt: skip
 MOST_NAME = 120
+_DAYS = {
+    word: day
+    for day, words in enumerate(
+        (
+            ("mon", "monday", "1", "周一", "星期一", "一"),
+            ("tue", "tuesday", "2", "周二", "星期二", "二"),
+            ("wed", "wednesday", "3", "周三", "星期三", "三"),
+            ("thu", "thursday", "4", "周四", "星期四", "四"),
+            ("fri", "friday", "5", "周五", "星期五", "五"),
+            ("sat", "saturday", "6", "周六", "星期六", "六"),
+            ("sun", "sunday", "7", "周日", "星期日", "星期天", "周天", "日"),
+        )
+    )
+    for word in words
+}
+"""Days of the week, 0 = Monday."""
+_ALL_DAYS = {
+    "daily": range(7), "every day": range(7), "all": range(7), "*": range(7), "每天": range(7),
+    "weekdays": range(5), "workdays": range(5), "工作日": range(5),
+    "weekend": range(5, 7), "周末": range(5, 7),
+}  # fmt: skip
+_AMOUNT = re.compile(r"(.*\S)\s*[*×]\s*(\d{1,6})")
 
 
 class CellError(ValueError):
@@ -123,6 +145,63 @@ def names_of(cell: Any) -> list[str]:
     """Names separated by semicolon, comma, 、 or line end."""
     parts = [part.strip() for part in re.split(r"[;,、|\n]+", text_of(cell))]
     return [name_of(part) for part in parts if part]
+
+
+def amounts_of(cell: Any) -> dict[str, int]:
+    """Names with how many of each: ``A; B*2``.
+
+    >>> amounts_of("jig; clamp * 2"), amounts_of("夹具×3")
+    ({'jig': 1, 'clamp': 2}, {'夹具': 3})
+    """
+    out: dict[str, int] = {}
+    for part in names_of(cell):
+        found = _AMOUNT.fullmatch(part)
+        name, quantity = (found[1], int(found[2])) if found else (part, 1)
+        if not quantity:
+            raise CellError(f"needs 0 of {name!r}; write 1 or more")
+        out[name] = max(out.get(name, 0), quantity)
+    return out
+
+
+def days_of(cell: Any) -> tuple[int, ...]:
+    """Days of the week, 0 = Monday: single ones, lists and ranges.
+
+    >>> days_of("Mon-Fri"), days_of("周六、周日"), days_of("1-3"), days_of("Sat-Mon")
+    ((0, 1, 2, 3, 4), (5, 6), (0, 1, 2), (0, 5, 6))
+    """
+    out: set[int] = set()
+    for part in re.split(r"[;,、|\n]+", text_of(cell).casefold()):
+        word = part.strip()
+        if word in _ALL_DAYS:
+            out.update(_ALL_DAYS[word])
+            continue
+        ends = [_DAYS.get(end.strip(". ")) for end in re.split(r"[-–~到至]", word)]
+        if len(ends) > 2 or None in ends:
+            raise CellError("is no day of the week; write Mon-Fri or 周一至周五")
+        first, last = int(ends[0] or 0), int(ends[-1] or 0)
+        out.update((first + k) % 7 for k in range((last - first) % 7 + 1))
+    return tuple(sorted(out))
+
+
+def clock_of(cell: Any) -> int:
+    """A time of day, seconds after midnight; 24:00 is the end of the day.
+
+    >>> clock_of("6:30"), clock_of("22点"), clock_of("24:00")
+    (23400, 79200, 86400)
+    """
+    if isinstance(cell, datetime):
+        cell = cell.time()
+    if isinstance(cell, time):
+        return cell.hour * 3600 + cell.minute * 60 + cell.second
+    if isinstance(cell, float) and 0 <= cell <= 1:  # as Excel stores it
+        return round(cell * 86_400)
+    found = re.fullmatch(r"(\d{1,2})(?:[:时点](\d{2})?)(?::(\d{2}))?分?", text_of(cell))
+    seconds = (
+        sum(int(found[k + 1] or 0) * per for k, per in enumerate((3600, 60, 1))) if found else -1
+    )
+    if found is None or not 0 <= seconds <= 86_400 or int(found[2] or 0) > 59:
+        raise CellError("is no time of day; write it as HH:MM")
+    return seconds
 
 
 def number_of(cell: Any) -> float:

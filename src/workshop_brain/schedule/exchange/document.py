@@ -7,10 +7,14 @@ Every import makes this document, and it alone becomes a problem. All numbers ar
      "objective": "weighted_tardiness",
      "machines": [{"id", "work_center", "table", "family", "available", "closed", "resumable"}],
      "jobs": [{"id", "product", "quantity", "release", "due", "weight", "operations": [
-         {"id", "family", "release", "after": [[id, lag]], "alternatives": [[machine, s]]}]}],
+         {"id", "family", "release", "after": [[id, lag, max_lag]],
+          "alternatives": [[machine, s]]}]}],
      "families": [...], "setup": [[[...]]], "notes": [...]}
 
-``table`` is the machine's table within ``setup``; ``family`` and ``due`` may be null.
+``table`` is the machine's table within ``setup``; ``family``, ``due`` and ``max_lag`` may be null.
+Limits stand in the fields that a reactive-fjsp/1 document has for them: ``tools``, ``operators``,
+``tariff``; ``tools``, ``skills``, ``setup_tools``, ``setup_skills`` of operations and machines;
+``batch`` and ``power_kw`` of machines, ``size`` and ``deadline`` of operations and orders.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,6 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.errors import OrderError
+from workshop_brain.schedule.document_limits import Arc, limits_of
+from workshop_brain.schedule.limits import Limits
 from workshop_brain.schedule.structure import FAR, Problem, assemble
 from workshop_brain.units import NS_PER_S
 
@@ -144,7 +150,24 @@ class _Layout:
             machine_ids=list(self.machines),
             work_center_ids=[center for center, _ in groups],
             op_product=[str(jobs[j].get("product") or "") for j in op_job],
+            limits=self._limits(),
         )
+
+    def _limits(self) -> Limits | None:
+        """Tools, people, deadlines and what else the document limits; None when it has none."""
+        first, arcs = [], []
+        at = 0
+        for job in self.data["jobs"]:
+            first.append(at)
+            at += len(job["operations"])
+        for o, (_, op) in enumerate(self.ops):
+            for before, _, most in map(_link, op.get("after", ())):
+                if most is not None:
+                    what = f"operation {op['id']!r}: maximum lag"
+                    arcs.append(
+                        Arc(before=self.op_at[str(before)], after=o, max_lag=_whole(most, what, 0))
+                    )
+        return limits_of(self.data, first, arcs, {})
 
     def _groups(self) -> tuple[list[tuple[str, int]], list[int]]:
         """Work centers as machines that share name and changeover table; the one of each."""
@@ -184,7 +207,7 @@ class _Layout:
 
     def _preds(self, op: Mapping[str, Any]) -> list[tuple[int, int]]:
         row: dict[int, int] = {}
-        for before, lag in op.get("after", ()):
+        for before, lag, _ in map(_link, op.get("after", ())):
             if str(before) not in self.op_at:
                 raise OrderError(f"operation {op['id']!r}: comes after {before!r}, which is none")
             k = self.op_at[str(before)]
@@ -211,6 +234,12 @@ class _Layout:
             if b <= a:
                 raise OrderError(f"{what}: from {a} to {b} ends before it begins")
         return windows
+
+
+def _link(row: Any) -> tuple[Any, Any, Any]:
+    """``[id, lag]`` or ``[id, lag, max_lag]``."""
+    before, lag, *most = row
+    return before, lag, most[0] if most else None
 
 
 def _sinks(preds: list[list[tuple[int, int]]], op_job: list[int]) -> list[list[int]]:

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 from workshop_brain.errors import OrderError
 from workshop_brain.schedule.exchange.cells import (
     CellError,
+    amounts_of,
+    clock_of,
+    days_of,
     moment_of,
     name_of,
     names_of,
@@ -19,9 +22,12 @@ from workshop_brain.schedule.exchange.cells import (
     yes_of,
 )
 from workshop_brain.schedule.exchange.document import FORMAT, MOST_OPS, MOST_SETUPS
+from workshop_brain.schedule.exchange.shifts import Key, Weekly, Window, closed, horizon, repeated
 from workshop_brain.schedule.exchange.tables import Row, Table, read_tables
 
 MOST_PIECES = 1_000_000
+FAR_S = 10 * 366 * 86_400
+"""Dates further away than this say nothing about how long is planned."""
 _ANY = {"*", "any", "all", "任意", "所有", "全部"}
 _OPEN = {"open", "shift", "work", "working", "开", "开机", "上班", "班次", "工作"}
 _CLOSED = {"", "closed", "break", "maintenance", "down", "off", "停", "停机", "休息", "维护",
@@ -30,6 +36,7 @@ _SETTINGS = {
     "start": ("start", "planning start", "开始", "计划开始"),
     "timezone": ("timezone", "time zone", "时区"),
     "objective": ("objective", "目标"),
+    "repeat": ("repeat shifts", "repeat", "班次循环", "每周重复"),
 }
 _OBJECTIVES = {
     "weighted_tardiness": "weighted_tardiness", "weighted tardiness": "weighted_tardiness",
@@ -37,6 +44,10 @@ _OBJECTIVES = {
     "makespan": "makespan", "完工时间": "makespan", "最短工期": "makespan",
 }  # fmt: skip
 _NOBODY: list[str] = []
+_WEEKLY = {"weekly", "week", "yes", "每周", "是"}
+_ONCE = {"no", "none", "否", "不"}
+_NOTHING: dict[str, int] = {}
+_NEEDS = ("skills", "tools", "setup_skills", "setup_tools")
 Instant = datetime | float
 """A moment, or seconds after the start of planning where a column counts so."""
 
@@ -51,6 +62,9 @@ class _Step:
     family: str | None = None
     after: list[str] | None = None
     lag: float = 0.0
+    max_lag: float | None = None
+    size: int = 1
+    needs: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +77,7 @@ class _Order:
     weight: int
     release: Instant | None
     due: Instant | None
+    deadline: Instant | None
     row: Row
 
 
@@ -108,6 +123,15 @@ class _Book:
         self.centers: dict[str, str] = {}
         self.machine_rows: dict[str, Row | None] = {}
         self.has_changeovers = "changeovers" in self.tables
+        word = settings.get("repeat", "no").casefold()
+        self.is_repeating = word in _WEEKLY
+        if word not in _WEEKLY | _ONCE:
+            raise OrderError(
+                f"{self.files}: repeat shifts {word!r} is unknown; write weekly or no (每周, 否)"
+            )
+        self.people: dict[str, list[str]] = {}
+        self.tools: dict[str, int] = {}
+        self.weekly: list[Weekly] = []
 
     def _settings(self) -> dict[str, str]:
         out: dict[str, str] = {}
@@ -130,6 +154,7 @@ class _Book:
                 "operation, machine and time for each product or order"
             )
         self._machines()
+        self._people_and_tools()
         routings = self._routings()
         orders = self._orders(routings)
         windows = self._windows()
@@ -138,7 +163,7 @@ class _Book:
         if sum(len(job["operations"]) for job in jobs) > MOST_OPS:
             raise OrderError(f"{self.files}: more than {MOST_OPS} operations; split the orders")
         families, setup, table_of = self._changeovers(jobs)
-        closed = self._closed(windows)
+        shut = self._closed(windows, jobs)
         return {
             "format": FORMAT,
             "name": name,
@@ -151,10 +176,11 @@ class _Book:
                     "work_center": center,
                     "table": table_of[m],
                     **self._machine_state(m, families),
-                    "closed": closed.get(m, []),
+                    "closed": shut.get(("machine", m), []),
                 }
                 for m, center in self.centers.items()
             ],
+            **self._resources(shut),
             "jobs": jobs,
             "families": families,
             "setup": setup,
@@ -180,6 +206,55 @@ class _Book:
                     self.centers.setdefault(machine, center)
                     self.machine_rows.setdefault(machine, None)
 
+    def _people_and_tools(self) -> None:
+        for table in self.tables.get("operators", ()):
+            for row in table:
+                id = row.read("id", name_of)
+                if id in self.people:
+                    raise row.wrong("id", "stands twice; write all skills in one row")
+                self.people[id] = row.read("skills", names_of)
+                if not self.people[id]:
+                    raise row.wrong("skills", "is empty; write what the person can do")
+        for table in self.tables.get("tools", ()):
+            for row in table:
+                id = row.read("id", name_of)
+                if id in self.tools:
+                    raise row.wrong("id", "stands twice; write the quantity in one row")
+                self.tools[id] = row.get("quantity", lambda cell: whole_of(cell, 1, 10_000), 1)
+
+    def _resources(self, shut: Mapping[Key, list[list[int]]]) -> dict[str, Any]:
+        """People and tools of the document; nothing where there are none."""
+        out: dict[str, Any] = {}
+        if self.people:
+            out["operators"] = [
+                {"id": id, "skills": skills, "closed": shut.get(("operator", id), [])}
+                for id, skills in self.people.items()
+            ]
+        if self.tools:
+            out["tools"] = [
+                {"id": id, "quantity": quantity, "closed": shut.get(("tool", id), [])}
+                for id, quantity in self.tools.items()
+            ]
+        return out
+
+    def _needs(self, row: Row) -> dict[str, dict[str, int]]:
+        """Skills and tools that a row asks for, each of them known and enough of it there."""
+        out = {}
+        for name in _NEEDS:
+            amounts = row.get(name, amounts_of, _NOTHING)
+            for what, quantity in amounts.items():
+                there = self.tools.get(what, 0)
+                if name.endswith("skills"):
+                    there = sum(what in skills for skills in self.people.values())
+                if quantity > there:
+                    table = "operators (人员)" if name.endswith("skills") else "tools (工装)"
+                    raise row.wrong(
+                        name, f"needs {quantity} of {what!r}, the table {table} has {there}"
+                    )
+            if amounts:
+                out[name] = amounts
+        return out
+
     def _machine_state(self, machine: str, families: Sequence[str]) -> dict[str, Any]:
         row = self.machine_rows[machine]
         if row is None:
@@ -194,7 +269,10 @@ class _Book:
             "family": family or None,
             "available": 0 if available is None else self._tick(available, row, "available"),
             "resumable": row.get("resumable", yes_of, True),
-        }
+            **self._needs(row),
+            **({"batch": row.read("batch", lambda cell: whole_of(cell, 1, MOST_PIECES))}
+               if row.has("batch") else {}),
+        }  # fmt: skip
 
     def _routings(self) -> dict[str, dict[str, _Step]]:
         """Steps by ``order:ID`` or ``product:ID``, in the order of their rows."""
@@ -245,6 +323,14 @@ class _Book:
                 x for x in row.read("after", names_of) if x.casefold() not in ("-", "none", "无")
             ]
         step.lag = max(step.lag, self._span(row, "lag"))
+        if row.has("max_lag"):
+            most = self._span(row, "max_lag")
+            step.max_lag = most if step.max_lag is None else min(most, step.max_lag)
+            if step.max_lag < step.lag:
+                raise row.wrong("max_lag", "is less than the transport time; correct one of them")
+        step.size = row.get("size", lambda cell: whole_of(cell, 1, MOST_PIECES), step.size)
+        for name, amounts in self._needs(row).items():
+            step.needs[name] = {**step.needs.get(name, {}), **amounts}
 
     @staticmethod
     def _span(row: Row, name: str) -> float:
@@ -285,6 +371,9 @@ class _Book:
         due = self._moment(row, "due", is_end=True)
         if type(release) is type(due) and release is not None and due <= release:  # type: ignore[operator]
             raise row.wrong("due", "is not after the release; correct one of the two")
+        deadline = self._moment(row, "deadline", is_end=True)
+        if type(release) is type(deadline) and release is not None and deadline <= release:  # type: ignore[operator]
+            raise row.wrong("deadline", "is not after the release; correct one of the two")
         return _Order(
             id=id,
             product=row.get("product", name_of, id),
@@ -292,6 +381,7 @@ class _Book:
             weight=row.get("weight", weight_of, 1),
             release=release,
             due=due,
+            deadline=deadline,
             row=row,
         )
 
@@ -305,22 +395,46 @@ class _Book:
         moment, has_time = row.read(name, lambda cell: moment_of(cell, self.zone))
         return moment + timedelta(days=1) if is_end and not has_time else moment
 
-    def _windows(self) -> list[tuple[str, Instant, Instant, bool]]:
-        """``(machine, from, to, is open)`` of the calendars."""
+    def _windows(self) -> list[tuple[Key, Instant, Instant, bool]]:
+        """``(key, from, to, is open)`` of the calendars; weekly rows are kept apart."""
         out = []
         for table in self.tables.get("calendars", ()):
             for row in table:
+                kind = row.get("kind", text_of, "").casefold()
+                if kind not in _OPEN | _CLOSED:
+                    raise row.wrong("kind", "is neither open nor closed; write one (开机, 停机)")
+                if row.has("day"):
+                    self._add_weekly(row, kind in _OPEN)
+                    continue
                 low = self._moment(row, "from", is_end=False)
                 high = self._moment(row, "to", is_end=True)
                 if low is None or high is None:
                     raise row.wrong("to" if high is None else "from", "is empty; fill it in")
                 if type(low) is not type(high) or high <= low:  # type: ignore[operator]
                     raise row.wrong("to", "is not after the beginning; correct one of the two")
-                kind = row.get("kind", text_of, "").casefold()
-                if kind not in _OPEN | _CLOSED:
-                    raise row.wrong("kind", "is neither open nor closed; write one (开机, 停机)")
-                out += [(m, low, high, kind in _OPEN) for m in self._meant(row)]
+                out += [(key, low, high, kind in _OPEN) for key in self._keys(row)]
         return out
+
+    def _add_weekly(self, row: Row, is_open: bool) -> None:
+        days = row.read("day", days_of)
+        low, high = row.read("from", clock_of), row.read("to", clock_of)
+        self.weekly += [
+            Weekly(key=key, days=days, low=low, high=high, is_open=is_open)
+            for key in self._keys(row)
+        ]
+
+    def _keys(self, row: Row) -> list[Key]:
+        """Whose calendar a row is part of: people, tools, else machines."""
+        for name, known in (("operator", self.people), ("tool", self.tools)):
+            names = row.get(name, names_of, _NOBODY)
+            if names and names[0].casefold() in _ANY:
+                names = list(known)
+            for one in names:
+                if one not in known:
+                    raise row.wrong(name, f"has {one!r}, which is no {name} of the file")
+            if names:
+                return [(name, one) for one in names]
+        return [("machine", m) for m in self._meant(row)]
 
     def _meant(self, row: Row) -> list[str]:
         """Machines that a row of calendars or changeovers means."""
@@ -339,7 +453,7 @@ class _Book:
         return list(self.centers)
 
     def _origin(
-        self, orders: Sequence[_Order], windows: Sequence[tuple[str, Instant, Instant, bool]]
+        self, orders: Sequence[_Order], windows: Sequence[tuple[Key, Instant, Instant, bool]]
     ) -> datetime | None:
         if self.start_text:
             try:
@@ -349,7 +463,7 @@ class _Book:
         releases = [o.release for o in orders]
         if releases and all(isinstance(r, datetime) for r in releases):
             return min(r for r in releases if isinstance(r, datetime))
-        known = [t for o in orders for t in (o.release, o.due)] + [
+        known = [t for o in orders for t in (o.release, o.due, o.deadline)] + [
             t for w in windows for t in w[1:3]
         ]
         known += [
@@ -383,6 +497,7 @@ class _Book:
             "release": 0 if order.release is None else self._tick(order.release),
             "due": None if order.due is None else self._tick(order.due),
             "weight": order.weight,
+            **({} if order.deadline is None else {"deadline": self._tick(order.deadline)}),
             "operations": [
                 {
                     "id": f"{order.id}.{step.id}",
@@ -392,6 +507,8 @@ class _Book:
                         [m, round(lot + each * order.quantity)]
                         for m, (lot, each) in step.times.items()
                     ],
+                    **step.needs,
+                    **({"size": step.size} if step.size > 1 else {}),
                 }
                 for k, step in enumerate(steps.values())
             ],
@@ -404,7 +521,7 @@ class _Book:
         is_named = "family" in step.row.table.columns
         return step.family if is_named else order.product
 
-    def _after(self, order: _Order, steps: dict[str, _Step], k: int) -> list[tuple[str, int]]:
+    def _after(self, order: _Order, steps: dict[str, _Step], k: int) -> list[list[Any]]:
         """What an operation follows: as its row says, else the row before it."""
         step = list(steps.values())[k]
         before = step.after
@@ -418,7 +535,8 @@ class _Book:
                 raise step.row.wrong(
                     "after", f"closes a circle: {name!r} comes after {step.id!r} itself"
                 )
-        return [(f"{order.id}.{name}", round(step.lag)) for name in before]
+        most = [] if step.max_lag is None else [round(step.max_lag)]
+        return [[f"{order.id}.{name}", round(step.lag), *most] for name in before]
 
     @staticmethod
     def _reaches(steps: dict[str, _Step], start: str, goal: str) -> bool:
@@ -540,26 +658,43 @@ class _Book:
         return out
 
     def _closed(
-        self, windows: Sequence[tuple[str, Instant, Instant, bool]]
-    ) -> dict[str, list[list[int]]]:
-        """Closed intervals of each machine; between open ones everything is closed."""
-        out: dict[str, list[list[int]]] = {}
-        opened: dict[str, list[list[int]]] = {}
-        for machine, low, high, is_open in windows:
-            kept = opened if is_open else out
-            kept.setdefault(machine, []).append([self._tick(low), self._tick(high)])
-        for machine, rows in opened.items():
-            at = min(0, rows[0][0])
-            for low, high in sorted(rows):
-                if low > at:
-                    out.setdefault(machine, []).append([at, low])
-                at = max(at, high)
-        if opened:
+        self,
+        windows: Sequence[tuple[Key, Instant, Instant, bool]],
+        jobs: Sequence[Mapping[str, Any]],
+    ) -> dict[Key, list[list[int]]]:
+        """Closed intervals of each machine, person and tool."""
+        rows = [
+            Window(key=key, low=self._tick(low), high=self._tick(high), is_open=is_open)
+            for key, low, high, is_open in windows
+        ]
+        ops = [op for job in jobs for op in job["operations"]]
+        known = [row.high for row in rows]
+        known += [job["due"] for job in jobs if job["due"] is not None]
+        known = [tick for tick in known if tick < FAR_S]
+        until = horizon(known, sum(max(s for _, s in op["alternatives"]) for op in ops))
+        if self.is_repeating:
+            rows = repeated(rows, until)
+        for shift in self.weekly:
+            if self.origin is None:
+                raise OrderError(
+                    f"{self.files}: weekly shifts need dates; add the setting start (开始)"
+                )
+            rows += shift.windows(self.origin, self.zone, until)
+        if any(row.is_open for row in rows):
             self.notes.append(
-                "calendars: after the last open time of a machine it counts as open; list shifts "
-                "for as long as is planned"
+                "calendars: weekly shifts are laid out up to "
+                f"{self._date(until)}; after that everything counts as open"
+                if self.weekly or self.is_repeating
+                else "calendars: after the last open time of a machine it counts as open; list "
+                "shifts for as long as is planned, by day of the week, or set repeat shifts to "
+                "weekly"
             )
-        return out
+        return closed(rows)
+
+    def _date(self, tick: int) -> str:
+        if self.origin is None:
+            return f"{tick} s"
+        return str((self.origin + timedelta(seconds=tick)).astimezone(self.zone).date())
 
 
 def _zone(name: str) -> tzinfo:

@@ -32,6 +32,7 @@ SHEETS: dict[str, tuple[str, ...]] = {
     "calendars": ("calendars", "calendar", "closed", "shifts", "日历", "设备日历", "停机", "班次",
                   "工作日历"),
     "operators": ("operators", "operator", "staff", "people", "人员", "操作工", "员工", "班组"),
+    "tools": ("tools", "tool", "fixtures", "工装", "工装表", "夹具", "刀具", "工具", "工装夹具"),
     "settings": ("settings", "setting", "设置", "参数"),
 }  # fmt: skip
 """Names of sheets and files, English and Chinese."""
@@ -47,6 +48,8 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "release": ("release", "release date", "earliest start", "not before", "下达", "下达日期",
                     "下达时间", "最早开始", "开始日期", "投放日期"),
         "weight": ("priority", "prio", "weight", "urgency", "优先级", "优先", "权重", "紧急程度"),
+        "deadline": ("deadline", "latest end", "hard deadline", "最迟完成", "最晚完成", "最迟交期",
+                     "硬性截止"),
     },
     "routings": {
         "order": ("order", "order id", "order no", "work order", "job", "订单", "订单号", "工单",
@@ -67,6 +70,14 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "after": ("after", "predecessors", "predecessor", "紧前工序", "前置工序", "前工序"),
         "lag": ("lag", "wait", "transport", "transport time", "transfer time", "等待", "等待时间",
                 "运输时间", "转运时间"),
+        "max_lag": ("max lag", "maximum lag", "max wait", "longest wait", "最长等待", "最大等待",
+                    "最长间隔"),
+        "skills": ("skills", "skill", "operators", "技能", "所需技能", "人员技能"),
+        "tools": ("tools", "tool", "fixtures", "fixture", "工装", "夹具", "刀具", "工具"),
+        "setup_skills": ("setup skills", "setup skill", "setter", "换型技能", "换型人员技能"),
+        "setup_tools": ("setup tools", "setup tool", "换型工装", "换型工具"),
+        "size": ("load size", "size", "装炉量", "占用容量", "批占用"),
+        "deadline": ("deadline", "latest end", "最迟完成", "最晚完成"),
         "quantity": ("quantity", "qty", "数量"),
         "due": ("due", "due date", "delivery date", "交期", "交货期", "交货日期"),
         "release": ("release", "release date", "earliest start", "下达日期", "最早开始"),
@@ -82,6 +93,19 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "available": ("available", "available from", "free from", "可用时间", "可用起始",
                       "空闲时间"),
         "resumable": ("resumable", "interruptible", "may pause", "可中断", "可暂停"),
+        "skills": ("skills", "skill", "operators", "技能", "所需技能"),
+        "tools": ("tools", "tool", "工装", "夹具", "工具"),
+        "setup_skills": ("setup skills", "setup skill", "setter", "换型技能"),
+        "setup_tools": ("setup tools", "setup tool", "换型工装", "换型工具"),
+        "batch": ("batch", "batch capacity", "load capacity", "炉容量", "批容量", "装炉容量"),
+    },
+    "operators": {
+        "id": ("operator", "id", "name", "person", "人员", "姓名", "工号", "操作工", "员工"),
+        "skills": ("skills", "skill", "qualification", "qualifications", "技能", "资质"),
+    },
+    "tools": {
+        "id": ("tool", "id", "name", "fixture", "工装", "工装编号", "夹具", "刀具", "工具", "名称"),
+        "quantity": ("quantity", "qty", "pieces", "数量", "件数"),
     },
     "changeovers": {
         "machine": ("machine", "equipment", "设备", "机台"),
@@ -97,6 +121,9 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "from": ("from", "start", "begin", "从", "开始", "开始时间"),
         "to": ("to", "end", "until", "到", "至", "结束", "结束时间"),
         "kind": ("kind", "type", "state", "类型", "状态"),
+        "operator": ("operator", "person", "staff", "人员", "操作工", "员工"),
+        "tool": ("tool", "fixture", "工装", "夹具", "工具"),
+        "day": ("day", "days", "weekday", "weekdays", "星期", "周几", "工作日"),
     },
     "settings": {
         "name": ("name", "setting", "key", "名称", "参数", "项目"),
@@ -110,10 +137,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "machines": ("id",),
     "changeovers": (),
     "calendars": ("from", "to"),
+    "operators": ("id", "skills"),
+    "tools": ("id",),
     "settings": ("name", "value"),
 }
 _SPANS = {("routings", "time"), ("routings", "per_piece"), ("routings", "lag"),
-          ("changeovers", "time")}  # fmt: skip
+          ("routings", "max_lag"), ("changeovers", "time")}  # fmt: skip
 _MOST_BYTES = 64 << 20
 _MOST_UNPACKED = 256 << 20
 _MOST_ROWS = 200_000
@@ -259,18 +288,14 @@ def _classify(name: str, sheet: str, rows: list[list[Any]]) -> Table | None:
     if kind is None:  # "2026-01 orders", "订单_一月"
         kinds = {k for word, k in _KINDS.items() if word in key.split() or _inside(word, key)}
         kind = next(iter(kinds)) if len(kinds) == 1 else None
-    if kind == "operators":
-        raise OrderError(
-            f"{name}: people and their skills are not planned from files; remove the table, or "
-            "give the hours in which nobody is there as closed time in 'calendars'"
-        )
     if kind is not None:
         return _with_columns(name, kind, rows)
-    for kind in ("routings", "orders", "changeovers", "calendars", "machines"):
+    for kind in ("routings", "orders", "changeovers", "calendars", "operators", "machines"):
         table = _with_columns(name, kind, rows, is_sure=False)
         wanted = {
             "orders": ("id", "due"), "routings": ("operation", "machine"),
             "changeovers": ("from", "to", "time"), "calendars": ("from", "to"),
+            "operators": ("id", "skills"),
             "machines": ("id", "work_center"),
         }[kind]  # fmt: skip
         if table is not None and all(f in table.columns for f in wanted):
@@ -321,7 +346,7 @@ def _with_columns(
     return None if missing else best
 
 
-_INSTANTS = {"due", "release", "available", "from", "to"}
+_INSTANTS = {"due", "release", "available", "from", "to", "deadline"}
 
 
 def _csv(name: str, data: bytes) -> list[list[Any]]:

@@ -168,8 +168,23 @@ async def explain(request: Request, user: Viewer, here: Here, op: str) -> Json:
 
 
 @router.get("/schedule/why-not")
-async def why_not(request: Request, user: Viewer, here: Here, op: str, machine: str) -> Json:
-    """What would happen with an operation on another machine (id or path), by re-solving."""
+async def why_not(
+    request: Request,
+    user: Viewer,
+    here: Here,
+    op: str,
+    machine: str | None = None,
+    start: str | None = None,
+) -> Json:
+    """What would happen with an operation on another machine (id or path), or with another start
+    (an instant, or ``earlier``), by re-solving."""
+    if start is not None:
+        now = here.services.clock.plant_ns()
+        start_ns = None if start == "earlier" else instant(start, now, "start")
+        work = ask(here.services.decider.why_not_then, op, start_ns)
+        return _messages(request, await _known(work, "operation", op))
+    if machine is None:
+        raise Problem(422, "web.missing", field="machine or start")
     units = {u.id: u.path for c in here.services.plant.work_centers for u in c.units}
     path = units.get(machine, machine)
     if path not in units.values():
@@ -192,6 +207,42 @@ async def scenarios(body: Scenarios, request: Request, user: Operator, here: Her
     return answer(request, plain(await ask(here.services.decider.scenarios, asked)))
 
 
+class Changes(BaseModel):
+    """Changes of one compared scenario; instants as ms or ISO 8601."""
+
+    changes: list[dict[str, Any]] = Field(min_length=1, max_length=20)
+
+
+@router.post("/schedule/scenarios/steps")
+async def scenario_steps(body: Changes, request: Request, user: Operator, here: Here) -> Json:
+    """What carrying a scenario out would do, step by step; nothing is changed."""
+    now = here.services.clock.plant_ns()
+    asked = [_in_ns(change, now) for change in body.changes]
+    return answer(request, plain(await ask(here.services.decider.scenario_steps, asked)))
+
+
+@router.post("/schedule/scenarios/carry-out")
+async def carry_out(body: Changes, request: Request, user: Planner, here: Here) -> Json:
+    """Carry a scenario out, all or nothing: order changes become orders, stops and extra shifts
+    declared times; the brain then plans anew through level and envelope."""
+    now = here.services.clock.plant_ns()
+    asked = [_in_ns(change, now) for change in body.changes]
+    return answer(request, plain(await ask(here.services.decider.carry_out, asked, user.name)))
+
+
+@router.get("/schedule/declared")
+async def declared(user: Viewer, here: Here) -> Json:
+    """Planned stops and extra shifts on top of the calendars, as long as they are not over."""
+    return Json(plain(await ask(here.services.decider.declared_view)))
+
+
+@router.delete("/schedule/declared/{id}")
+async def withdraw_declared(id: str, user: Planner, here: Here) -> Json:
+    """Take a planned stop or an extra shift back; the brain plans anew."""
+    work = ask(here.services.decider.withdraw_declared, id, user.name)
+    return Json(plain(await _known(work, "declared time", id)))
+
+
 def _in_ns(change: dict[str, Any], now: int) -> dict[str, Any]:
     """Keys ``from, until, due`` as ``*_ns``."""
     out = dict(change)
@@ -206,14 +257,15 @@ async def line_balance(
     id: str,
     user: Viewer,
     here: Here,
-    cycle: float = Query(37, gt=0, le=86_400),
+    cycle: float | None = Query(None, gt=0, le=86_400),
     before: float | None = Query(None, gt=0, le=86_400),
 ) -> Json:
-    """Yamazumi of a line: who does what now, and after rebalancing for a cycle in seconds."""
+    """Yamazumi of a line: who does what now, and after rebalancing for a cycle in seconds; without
+    one for the cycle of the longest station today."""
     _line(here, id)
-    old = None if before is None else Decimal(str(before))
-    found = await to_thread(balance_view, here.services.data_dir, id, Decimal(str(cycle)), old)
-    return Json(plain(found))
+    folders = [f for f in (here.services.data_dir, here.services.plant_dir) if f is not None]
+    wanted, old = (None if s is None else Decimal(str(s)) for s in (cycle, before))
+    return Json(plain(await to_thread(balance_view, folders, id, wanted, old)))
 
 
 class PinWish(BaseModel):
@@ -260,6 +312,28 @@ async def unpin(op: str, request: Request, user: Planner, here: Here) -> Json:
 async def weights(user: Viewer, here: Here) -> Json:
     """Weights of the objective in use, and those that agree best with the pins people took."""
     return Json(plain(await ask(here.services.decider.weights_view)))
+
+
+class WeightsWish(BaseModel):
+    """Weights by name; those left out stay as they are."""
+
+    weights: dict[str, float] = Field(min_length=1, max_length=20)
+
+
+@router.put("/schedule/weights")
+async def set_weights(body: WeightsWish, user: Planner, here: Here) -> Json:
+    """Judge plans by these weights from now on."""
+    try:
+        found = await ask(here.services.decider.set_weights, body.weights, user.name)
+    except ValueError as error:
+        raise Problem(422, "web.refused", reason=str(error)) from error
+    return Json(plain(found))
+
+
+@router.delete("/schedule/weights")
+async def reset_weights(user: Planner, here: Here) -> Json:
+    """Judge plans by the plant's own weights again."""
+    return Json(plain(await ask(here.services.decider.set_weights, None, user.name)))
 
 
 def _messages(request: Request, found: Any) -> Json:

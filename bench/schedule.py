@@ -17,11 +17,12 @@ import numpy as np
 
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.instance import document_problem
-from workshop_brain.schedule.moves import PRICED, TRIED, lay_out, search
+from workshop_brain.schedule.moves import PRICED, TRIED, WORK, lay_out, search
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, objective
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
 from workshop_brain.schedule.run import DEADLINE_MS, Solver, react_weights, read
+from workshop_brain.schedule.search import HEAT, slack
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.timing import retime, sequences
 from workshop_brain.schedule.verify import verify
@@ -102,25 +103,30 @@ def _reactions(
 
 
 def _rates(problem: Problem, plan: Any) -> dict[str, int]:
-    """One thread: moves tried with all their consequences, and places priced by estimate, per
-    second of search; operations re-timed per second."""
+    """One thread, per second of processor time: moves tried with all their consequences in a search
+    that is warm as at its beginning (``searching``) and in one that gives up a move at its first
+    loss (``tried``), places priced by estimate in each; operations re-timed."""
     tables = lay_out(problem, plan, None, DOCUMENT_WEIGHTS, 1)
-    search(tables, 200, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, problem.now)
-    tried, priced = int(tables.tally[TRIED]), int(tables.tally[PRICED])
-    clock = time.perf_counter()
-    search(tables, 20_000, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, problem.now)
-    took = time.perf_counter() - clock
+    unit = float(tables.ops[:, WORK].mean() * problem.job_weight.mean())
+    out = {}
+    for name, heat, most in (
+        ("searching", HEAT * unit, slack(problem) * unit),
+        ("tried", 0.0, 0.0),
+    ):
+        search(tables, 200, heat, heat, most, 1.0, 0.0, 0.0, problem.now)
+        tried, priced = int(tables.tally[TRIED]), int(tables.tally[PRICED])
+        clock = time.thread_time()
+        search(tables, 20_000, heat, heat, most, 1.0, 0.0, 0.0, problem.now)
+        took = time.thread_time() - clock
+        out[f"{name}_per_s"] = round((int(tables.tally[TRIED]) - tried) / took)
+        out[f"{name}_priced_per_s"] = round((int(tables.tally[PRICED]) - priced) / took)
     ptr, ops = sequences(problem, plan)
     again = []
     for _ in range(50):
         clock = time.perf_counter()
         retime(problem.arrays, plan.machine, ptr, ops)
         again.append(time.perf_counter() - clock)
-    return {
-        "tried_per_s": round((int(tables.tally[TRIED]) - tried) / took),
-        "priced_per_s": round((int(tables.tally[PRICED]) - priced) / took),
-        "retimed_per_s": round(problem.n_ops / float(np.median(again))),
-    }
+    return out | {"retimed_per_s": round(problem.n_ops / float(np.median(again)))}
 
 
 def usual_grid(dispatcher: Dispatcher) -> float:

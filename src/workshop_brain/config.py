@@ -12,6 +12,7 @@ import tomllib
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,12 +44,14 @@ from workshop_brain.model.plant import (
     RoutingStep,
     Tariff,
     Tool,
+    Upkeep,
     WorkCenter,
     WorkCenterKind,
     WorkUnit,
 )
 from workshop_brain.schedule.limits import MOST_SKILLS
 from workshop_brain.store.settings import HistorianSettings, catalog_fault
+from workshop_brain.units import NS_PER_S
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -56,6 +59,7 @@ Table = Mapping[str, Any]
 _TOP = (
     "plant", "calendar", "work_center", "product", "source", "ingest", "history", "dispatch",
     "autonomy", "envelope", "planning", "tool", "person", "buffer", "tariff",
+    "maintenance",
 )  # fmt: skip
 _NEEDS = ("tools", "skills", "setup_tools", "setup_skills")
 _UNIT = ("id", "path", "families", "speed", "operators", "power_kw", *_NEEDS)
@@ -81,6 +85,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {  # least (beside 0) and most that ca
     "publishing_ms": (1, 3_600_000), "sampling_ms": (1, 3_600_000), "queue_s": (1, 604_800),
     "timeout_s": (0.1, 3600), "max_input_age_s": (0.1, 86_400), "veto_s": (1, 604_800),
     "power_kw": (0, 1e5), "price": (0, 1e6), "quantity": (1, 1e6), "max_lag_s": (0, 1e7),
+    "minutes": (1, 1e5),
     "frozen_min": (0, 1e5), "lost_s": (1, 600), "spool_mb": (1, 1e7),
     **dict.fromkeys(_HISTORY, (1, 36_500)),
 }  # fmt: skip
@@ -122,7 +127,7 @@ class Settings:
     envelope: EnvelopeSettings = field(default_factory=EnvelopeSettings)
     planning: PlanningSettings = field(default_factory=PlanningSettings)
     simulated: bool = False
-    home: Path | None = None
+    home: Path | None = field(default=None, compare=False)
 
 
 def built_in() -> Settings:
@@ -425,6 +430,7 @@ def _plant(data: Table) -> Plant:
         people=shared.people,
         buffers=shared.buffers,
         tariff=_tariff(data, zone),
+        upkeep=_upkeep(data, zone, centers),
         names=_names(head, "plant"),
     )
 
@@ -519,6 +525,50 @@ def _tariff(data: Table, zone: str) -> Tariff | None:
         times = {"id": "tariff", "windows": [{k: v for k, v in row.items() if k != "price"}]}
         windows.append((_calendar(times, at, zone), price))
     return Tariff(price=_number(table, "price", "tariff", float, 0.0), windows=tuple(windows))
+
+
+def _upkeep(data: Table, zone: str, centers: tuple[WorkCenter, ...]) -> tuple[Upkeep, ...]:
+    rows = tuple(_upkeep_row(row, at, zone, centers) for at, row in _rows(data, "maintenance"))
+    _unique("maintenance", (row.id for row in rows))
+    return rows
+
+
+def _upkeep_row(row: Table, where: str, zone: str, centers: tuple[WorkCenter, ...]) -> Upkeep:
+    _known(row, ("id", "unit", "minutes", "earliest", "latest"), where)
+    id, name = _word(row, "id", where), _get(row, "unit", where, str)
+    paths = [u.path for c in centers for u in c.units if name in (u.id, u.path)]
+    if len(paths) != 1:
+        units = [u.path for c in centers for u in c.units]
+        what = f"{len(paths)} units are called {name!r}" if paths else f"no unit {name!r}"
+        raise ConfigError(f"{where}.unit: {what}; {_hint(name, units)}")
+    _get(row, "minutes", where, int)
+    minutes = _number(row, "minutes", where, int, 0, above_zero=True)
+    latest = _instant(row, "latest", where, zone)
+    earliest = _instant(row, "earliest", where, zone) if "earliest" in row else 0
+    if latest - earliest < minutes * 60 * NS_PER_S:
+        raise ConfigError(
+            f"{where}.latest: must be at least the {minutes} minutes after earliest, "
+            f"got {row['latest']}"
+        )
+    return Upkeep(
+        id=id, unit=paths[0], duration_s=minutes * 60, earliest_ns=earliest, latest_ns=latest
+    )
+
+
+def _instant(row: Table, key: str, where: str, zone: str) -> int:
+    """A date and time as TOML writes it; without an offset in the plant's time zone. ns."""
+    if key not in row:
+        raise ConfigError(f"{_at(where, key)} is missing")
+    value = row[key]
+    if not isinstance(value, datetime):
+        raise ConfigError(
+            f"{_at(where, key)}: must be a date and time like 2026-03-04T06:00:00 without quotes, "
+            f"got {value!r}"
+        )
+    moment = value if value.tzinfo is not None else value.replace(tzinfo=zoneinfo.ZoneInfo(zone))
+    if not 1970 < moment.year < 2200:
+        raise ConfigError(f"{_at(where, key)}: must be between 1971 and 2199, got {value}")
+    return int(moment.timestamp()) * NS_PER_S
 
 
 def _needs(row: Table, where: str, shared: _Shared) -> Needs:

@@ -69,7 +69,8 @@ async def test_a_plant_with_one_fixture_is_planned_repaired_pinned_and_explained
 ) -> None:
     async with desk(tmp_path, parse(PLANT, origin="x.toml")) as d:
         brain = d.decider
-        await d.until(lambda: brain.state.in_force is not None and brain.state.computing is None)
+        await d.until(lambda: brain.state.in_force is not None, 90.0)  # kernels may be compiled
+        await d.until(lambda: brain.state.computing is None)
         must_hold(d)
         # A receiver would begin with the second job while the fixture is in use: it waits here.
         await d.until(lambda: len(sent(d)) > 0)

@@ -11,6 +11,7 @@ from tests.integration.test_decide_loop import Desk, desk
 from workshop_brain.app.supposed import RefusedChange
 from workshop_brain.autonomy.record import read_decision
 from workshop_brain.autonomy.replay import replay
+from workshop_brain.errors import LedgerError
 from workshop_brain.model.decision import DecisionClass, Level
 from workshop_brain.units import NS_PER_H, NS_PER_MS
 
@@ -132,7 +133,13 @@ async def test_a_scenario_is_carried_out_whole_and_goes_through_the_gate(tmp_pat
         assert d.decider.planner.problem_now(d.decider._now_task("react")).downs == ()
 
 
-async def test_an_extra_shift_is_declared_and_used(tmp_path: Path) -> None:
+def full(kind: str, body: dict[str, Any]) -> None:
+    raise LedgerError("the disk is full")
+
+
+async def test_an_extra_shift_is_declared_and_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with desk(tmp_path) as d:
         brain = d.decider
         await settled(d)
@@ -140,6 +147,12 @@ async def test_an_extra_shift_is_declared_and_used(tmp_path: Path) -> None:
         calendar = brain.plant.work_center("soft").calendar
         low, high = next(w for w in calendar.closed(now, now + 48 * NS_PER_H) if w[0] > now)
         shift = {"kind": "shift", "work_center": "soft", "from_ns": low, "until_ns": high}
+        # What cannot be recorded does not hold.
+        with monkeypatch.context() as broken:
+            broken.setattr(d.ledger, "append", full)
+            with pytest.raises(LedgerError):
+                await brain.carry_out([shift], "anna")
+        assert brain.declared_view() == []
         after = newest(d)
         await brain.carry_out([shift], "anna")
         card = await answered(d, after)

@@ -131,6 +131,21 @@ class Desk:
     def scenarios(self, suppositions: list[Any]) -> dict[str, Any]:
         return {"now": {"kpis": {}}, "scenarios": suppositions}
 
+    def scenario_steps(self, changes: list[Any]) -> dict[str, Any]:
+        return {"steps": [], "lines": []}
+
+    def carry_out(self, changes: list[Any], user: str) -> dict[str, Any]:
+        return {"steps": [], "declared": []}
+
+    def declared_view(self) -> list[Any]:
+        return []
+
+    def withdraw_declared(self, id: str, user: str) -> list[Any]:
+        return []
+
+    def why_not_then(self, op: str, start_ns: int | None) -> dict[str, Any]:
+        return {"messages": [], "start_ns": start_ns}
+
     def price_pin(self, op: str, machine: str, start_ns: int | None) -> dict[str, Any]:
         return {"id": "p1", "possible": True}
 
@@ -346,12 +361,23 @@ def test_health_names_what_cannot_be_written(house: House, monkeypatch: pytest.M
         assert client.get("/health").json() == {"status": "degraded"}
 
 
+def test_wrong_weights_are_named(house: House) -> None:
+    with house.client("planner") as client:
+        for weights in ({"setups": 1}, {"setup": -1}):
+            answer = client.put("/schedule/weights", json={"weights": weights})
+            assert answer.status_code == 422
+            assert "weight 'setup" in answer.json()["error"]["message"]
+        for body in ({}, {"weights": {}}, {"weights": {"setup": "much"}}):
+            assert client.put("/schedule/weights", json=body).status_code == 422
+
+
 # -- every route ----------------------------------------------------------------------------
 
 READS = [
     "/health", "/me", "/plant", "/plant/tags", f"/live/values?paths={LINE}/z1/st01/torque",
     f"/series?paths={LINE}/z1/st01/torque&points=10", "/line/asm1", "/orders", "/schedule",
     "/schedule/print", "/schedule/explain?op=A1.soft", "/schedule/why-not?op=A1.soft&machine=soft1",
+    "/schedule/why-not?op=A1.soft&start=earlier", "/schedule/declared",
     "/schedule/weights", "/line/asm1/balance?cycle=37&before=56",
     "/decisions", "/decisions/d1", "/autonomy", "/kpi", "/kpi?line=hard", "/alarms",
     "/events/recent", "/curves", "/curves/list", "/curves/features", f"/curves/{CURVE}",
@@ -370,6 +396,9 @@ CHANGES = [
     ("DELETE", "/orders/Q", None, "planner"),
     ("POST", "/schedule/what-if", {"events": []}, "operator"),
     ("POST", "/schedule/scenarios", {"scenarios": [[]]}, "operator"),
+    ("POST", "/schedule/scenarios/steps", {"changes": [{"kind": "down"}]}, "operator"),
+    ("POST", "/schedule/scenarios/carry-out", {"changes": [{"kind": "down"}]}, "planner"),
+    ("DELETE", "/schedule/declared/d1", None, "planner"),
     ("POST", "/schedule/pins/price", {"op": "A1.soft", "machine": "soft1"}, "operator"),
     ("POST", "/schedule/pins", {"id": "p1"}, "planner"),
     ("DELETE", "/schedule/pins/A1.soft", None, "planner"),

@@ -46,13 +46,14 @@ def test_a_wheel_holds_every_file_of_the_built_screens(names: set[str]) -> None:
 
 
 def test_a_wheel_holds_every_file_that_the_package_reads(names: set[str]) -> None:
-    kinds = (".toml", ".html", ".ini", ".mako", ".typed", ".sql", ".json")
+    kinds = (".toml", ".html", ".ini", ".mako", ".typed", ".sql", ".json", ".csv")
     read = {
         p.relative_to(PACKAGE.parent).as_posix()
         for p in PACKAGE.rglob("*")
         if p.suffix in kinds and p.is_file()
     }
     assert "workshop_brain/plants/transmission.toml" in read
+    assert "workshop_brain/plants/balance/asm1.csv" in read
     assert "workshop_brain/twin/control.html" in read
     assert read - names == set()
     assert any(name.endswith("dist-info/licenses/LICENSE") for name in names)

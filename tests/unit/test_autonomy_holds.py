@@ -22,6 +22,7 @@ from workshop_brain.autonomy.holds import holds
 from workshop_brain.autonomy.release import may_go
 from workshop_brain.autonomy.state import LoopState, Planned, PlanRef
 from workshop_brain.model.order import JobResponse, JobState
+from workshop_brain.schedule.objective import setups_of
 from workshop_brain.schedule.problem import PlantState
 from workshop_brain.units import NS_PER_S
 
@@ -58,7 +59,8 @@ def test_work_with_one_fixture_follows_itself_from_machine_to_machine() -> None:
         if plan.machine[before] != plan.machine[after]:
             assert before in held[after].behind
         assert all(plan.end[p] <= plan.start[after] for p in held[after].behind)
-        assert held[after].begin == min(plan.setup_start[after], plan.start[after])
+        changed = setups_of(problem, plan)[after] > 0
+        assert held[after].begin == (plan.setup_start if changed else plan.start)[after]
     assert held[mills[0]].behind == ()
 
 
@@ -71,7 +73,7 @@ def test_a_changeover_waits_for_its_setter_and_a_maximum_lag_for_its_next_step()
     first = PlantState(families={M1: "a", M2: "a"})
     problem, plan = solved(plant(CENTER='setup_skills = ["setter"]'), orders(4, ["pb"]), first)
     held = holds(problem, plan, list(range(problem.n_ops)))
-    changed = np.flatnonzero(plan.setup_start < plan.start).tolist()
+    changed = np.flatnonzero(setups_of(problem, plan)).tolist()
     assert sorted(held) == changed
     assert {held[o].begin for o in changed} == set(plan.setup_start[changed].tolist())
     problem, plan = solved(plant(WASH=", max_lag_s = 300"), orders(3, ["pa"]))

@@ -31,6 +31,9 @@ def test_without_a_takt_the_longest_station_of_today_counts(tmp_path: Path) -> N
     assert [pile["total_s"] for pile in view["now"]] == [30.0, 25.0]
     view = balance_view([tmp_path], "l1", Decimal(56), Decimal(40))
     assert (view["cycle_s"], view["before_cycle_s"], len(view["then"])) == (56.0, 40.0, 1)
+    # Fewer moves would keep the second station.
+    assert view["moved"] == 1
+    assert view["front"] == [{"stations": 2, "moved": 0}]
 
 
 def test_the_data_directory_comes_before_the_plant_file(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_slow_unit_is_measured_on_pieces_of_its_job_whatever_its_stops() -> No
         meter.observe(at, running("J"), orders)
         if n < LEAST_PIECES:
             assert meter.now.speed == {}
-    meter.observe(at + 60 * S, running("J"), orders)
+    meter.observe(at + 300 * S, running("J"), orders)
     assert meter.now.speed == {UNIT: 0.7}
     # After eight hours without a piece nothing is known any more.
     meter.observe(at + 9 * 3600 * S, {}, orders)
@@ -73,7 +73,7 @@ def test_what_is_only_a_little_slower_is_as_usual() -> None:
     meter = PaceMeter(PLANT, watch)
     for at in counting(watch, ids, [CYCLE / 0.98] * 60, 1):
         meter.observe(at, running("J"), {"J": job("J")})
-    meter.observe(at + 60 * S, running("J"), {"J": job("J")})
+    meter.observe(at + 300 * S, running("J"), {"J": job("J")})
     assert meter.now == Pace()
 
 
@@ -85,7 +85,7 @@ def test_pieces_count_only_under_one_job() -> None:
     gaps = [CYCLE * (9.0 if k % 9 == 0 else 2.0) for k in range(45)]
     for name, at in zip(names, counting(watch, ids, gaps, 1), strict=True):
         meter.observe(at, running(name), orders)
-    meter.observe(at + 60 * S, running("E"), orders)
+    meter.observe(at + 300 * S, running("E"), orders)
     # Of nine pieces of a job the first came after a changeover and the second has no piece before.
     assert meter.now.speed == {UNIT: 0.5}
     unknown = PaceMeter(PLANT, watch)

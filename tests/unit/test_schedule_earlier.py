@@ -163,3 +163,24 @@ def test_the_planned_start_is_no_question_and_an_unknown_operation_an_error() ->
     assert said(asked(problem, plan, problem.op_ids[o], int(plan.start[o]))) == ["then_same"]
     with pytest.raises(KeyError):
         why_not_then(problem, plan, "nothing", None)
+
+
+def test_a_tool_that_somebody_else_has_is_named() -> None:
+    data: dict[str, Any] = {
+        "format": "reactive-fjsp/1",
+        "machines": [{"id": m, "work_center": m, "family": 0} for m in range(2)],
+        "setup": [[[0]], [[0]]],
+        "tools": [{"id": "fixture"}],
+        "jobs": [
+            {
+                "id": id, "family": 0, "release": 0, "due": 4 * HOUR,
+                "operations": [{"alternatives": [[k, HOUR]], "tools": ["fixture"]}],
+            }
+            for k, id in enumerate("AB")
+        ],
+    }  # fmt: skip
+    problem = document_problem(data, "tool")
+    plan = construct(problem, "edd")
+    late = max(range(2), key=lambda o: int(plan.start[o]))
+    found = asked(problem, plan, problem.op_ids[late], int(plan.start[late]) - 1800)
+    assert said(found)[0] == "waits_tool"

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from workshop_brain.app.plan_state import loads_planned
 from workshop_brain.app.planner import Planner, Task
 from workshop_brain.autonomy.inputs import unpack
+from workshop_brain.autonomy.release import due
 from workshop_brain.autonomy.replay import replay
 from workshop_brain.autonomy.settings import AutonomySettings, EnvelopeSettings
 from workshop_brain.autonomy.state import LoopConfig, LoopState
@@ -364,3 +366,114 @@ def test_buffers_stand_between_machines() -> None:
     )
     with pytest.raises(ConfigError, match="'wash' is of kind batch"):
         parse(batch, origin="x.toml")
+
+
+UPKEEP = """
+[[maintenance]]
+id = "grease"
+unit = "m1"
+minutes = 30
+earliest = 2027-01-15T09:00:00Z
+latest = 2027-01-15T13:00:00Z
+"""
+GREASE = "UPKEEP-grease"
+
+
+def test_maintenance_goes_where_it_suits_within_its_time() -> None:
+    """NOW is 08:00 on 15 January 2027, UTC."""
+    problem, plan = solved(plant(UPKEEP), orders(12))
+    o = problem.op(GREASE)
+    assert plan.start[o] >= 3600
+    assert plan.end[o] == plan.start[o] + 1800 <= 5 * 3600
+    assert problem.machine_ids[plan.machine[o]] == M1
+    assert not overlaps(spans(problem, plan, (M1,)))
+    late = replace(plan, start=plan.start.copy(), end=plan.end.copy())
+    late.start[o], late.end[o] = 90_000, 91_800
+    assert "deadline" in {v.kind for v in verify(problem, late)}
+
+
+def test_maintenance_is_in_the_problem_while_its_time_is_near() -> None:
+    for earliest, latest in (("2027-01-30", "2027-02-01"), ("2027-01-10", "2027-01-12")):
+        far = UPKEEP.replace("2027-01-15T09", f"{earliest}T09").replace(
+            "2027-01-15T13", f"{latest}T13"
+        )
+        problem = build(plant(far), orders(), PlantState(), NOW)
+        assert GREASE not in problem.op_ids
+        assert problem.limits is None
+
+
+def test_the_plan_in_force_says_what_maintenance_is_done() -> None:
+    brain = planner(plant(UPKEEP))
+    first = brain.work(begin())
+    grease = first.options[0].plan.index[GREASE].order
+    assert grease.requests == ()
+    assert loads_planned(first.options[0].plan).keys() == {"mill", "wash"}
+    ref = first.options[0].plan
+    states = {
+        (grease.start_ns + grease.end_ns) // 2: OpStatus.RUNNING,
+        grease.end_ns + NS_PER_MIN: None,
+    }
+    for now, status in states.items():
+        state = LoopState(time_ns=now, in_force=ref, basis=ref)
+        draft = brain.work(replace(begin(), kind="react", time_ns=now, state=state))
+        problem = unpack(draft.data).problem
+        assert (GREASE in problem.op_ids) == (status is not None)
+        assert status is None or problem.op_status[problem.op(GREASE)] == status
+        assert (problem.limits is None) == (status is None)
+        again = draft.options[0].plan
+        assert again.index[GREASE].order.start_ns == grease.start_ns
+        assert again.index[GREASE].order.end_ns == grease.end_ns
+        assert not draft.options[0].findings
+        assert replay(draft.decision, {draft.decision.input_hash: draft.data}.__getitem__).same
+    ahead = replace(LoopState(in_force=ref), time_ns=grease.start_ns, listed={"mill": {}})
+    sent = {p.order.id for p in due(brain.config, ahead, "mill").dispatch}
+    assert sent
+    assert GREASE not in sent
+    after = [p for p in ref.jobs if p.order.equipment == M1 and p.order.start_ns >= grease.end_ns]
+    assert all(p.from_ns > 0 for p in after)
+
+
+@pytest.mark.parametrize(("minutes", "is_done"), [(0, True), (5, True), (25, False)])
+def test_maintenance_is_not_done_while_the_unit_works(minutes: int, is_done: bool) -> None:
+    begin_ns = NOW - 40 * NS_PER_MIN
+    order, response = finished("W0", 0)
+    response = replace(
+        response,
+        start_ns=begin_ns - 30 * NS_PER_MIN,
+        end_ns=begin_ns + minutes * NS_PER_MIN,
+    )
+    state = PlantState(
+        jobs=((order, response),), upkeep={GREASE: (begin_ns, begin_ns + 30 * NS_PER_MIN)}
+    )
+    early = UPKEEP.replace("2027-01-15T09", "2027-01-15T06")
+    problem = build(plant(early), orders(), state, NOW)
+    assert (GREASE in problem.op_ids) == (not is_done)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('unit = "m1"', 'unit = "m9"', "maintenance[0].unit: no unit 'm9'"),
+        ("minutes = 30", "minutes = 0", "maintenance[0].minutes: must be > 0"),
+        ("latest = 2027-01-15T13:00:00Z", "", "maintenance[0].latest is missing"),
+        ("2027-01-15T13:00:00Z", '"soon"', "maintenance[0].latest: must be a date and time like"),
+        (
+            "2027-01-15T13",
+            "2027-01-15T09",
+            "maintenance[0].latest: must be at least the 30 minutes",
+        ),
+        ('id = "grease"', 'id = "a/b"', "maintenance[0].id: must be a name without '/'"),
+        ("minutes = 30", "hours = 3", "maintenance[0].hours: unknown key"),
+    ],
+)
+def test_wrong_maintenance_is_named(old: str, new: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        parse(text(UPKEEP.replace(old, new)), origin="x.toml")
+
+
+def test_maintenance_is_told_in_the_time_of_the_plant() -> None:
+    head = '[plant]\ntimezone = "Asia/Shanghai"\n'
+    local = UPKEEP.replace("09:00:00Z", "17:00:00").replace("13:00:00Z", "21:00:00")
+    (row,) = parse(head + text(local), origin="x.toml").plant.upkeep
+    assert row.earliest_ns == NOW + NS_PER_H
+    assert row.latest_ns == NOW + 5 * NS_PER_H

@@ -54,6 +54,8 @@ TERMS = {
     "event.decision": "decision",
     "event.rush_order": "rush order",
     "event.alarm": "alarm",
+    "declared.down": "planned stop",
+    "declared.shift": "extra shift",
     "orders.due": "due date",
     "orders.predicted": "predicted finish",
     "orders.priority": "priority",

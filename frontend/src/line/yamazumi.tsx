@@ -11,6 +11,8 @@ interface Pile { station: number; total_s: number; tasks: Task[] }
 interface BalanceView {
   line: string; missing: string; cycle_s: number; before_cycle_s: number | null; moved: number; optimal: boolean; lower_bound: number;
   now: Pile[]; then: Pile[];
+  /** Other balances that were found: more stations, fewer moved tasks. */
+  front?: { stations: number; moved: number }[];
 }
 
 const H = 190;
@@ -111,6 +113,9 @@ export function Yamazumi({ line, goal }: { line: string; goal: number | null }):
       {data && !data.missing && (
         <>
           <p>{t("balance.sum", { now: data.now.length, then: data.then.length, moved: data.moved, word: t(data.optimal ? "balance.proved" : "balance.bound", { n: data.lower_bound }) })}</p>
+          {!!data.front?.length && (
+            <p class="muted">{t("balance.front")} {data.front.map((row) => t("balance.frontOne", { n: row.stations, moved: row.moved })).join("; ")}</p>
+          )}
           <Chart moved={false} piles={data.now} cycles={[...new Set([data.cycle_s, data.before_cycle_s ?? data.cycle_s])]} title={t("balance.now", { n: data.now.length, p: percent(load(data.now, data.before_cycle_s ?? data.cycle_s)) })} />
           <Chart moved piles={data.then} cycles={[data.cycle_s]} title={t("balance.then", { n: data.then.length, p: percent(load(data.then, data.cycle_s)) })} />
           {rows.length === 0 ? <p class="note">{t("balance.nothing")}</p> : <Scroll label={t("balance.moves", { n: rows.length })} class="short">

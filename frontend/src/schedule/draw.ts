@@ -13,19 +13,20 @@ export interface Picture {
   width: number; height: number; rowHeight: number; window: Window;
   selected: string; moved: ReadonlySet<string>; cursor: number; mode: string; chain: ReadonlySet<string>;
   wish: { op: string; machine: string; start_ms: number | null } | null;
+  /** Place of each setup family in its work center, by `center/family`. */
+  families: ReadonlyMap<string, number>;
   words: { frozen: string; now: string; stop: string };
 }
 
 /** Below this width a bar is drawn without edges and text. */
 const THIN = 9;
-const HUES = [205, 170, 230, 188, 248, 150];
+const HUES = [210, 155, 265, 185, 310, 100];
 
-/** Hues for families: desaturated, and never those of an alarm. */
-function familyInk(family: string, dark: boolean): string {
-  let hash = 7;
-  for (const letter of family) hash = (hash * 31 + letter.charCodeAt(0)) % 360;
-  const hue = HUES[hash % HUES.length] as number;
-  return dark ? `hsl(${hue} 22% ${38 + (hash % 3) * 6}%)` : `hsl(${hue} 24% ${66 + (hash % 3) * 6}%)`;
+/** Fill of a work center's n-th family: desaturated, never that of an alarm; told apart by hue and lightness. */
+function familyInk(n: number, dark: boolean): string {
+  const hue = HUES[n % HUES.length] as number;
+  const step = n % 2;
+  return dark ? `hsl(${hue} 26% ${34 + step * 9}%)` : `hsl(${hue} 30% ${68 + step * 9}%)`;
 }
 
 /** The rows drawn ahead, wider than the screen and over all rows: a pan only copies from it. */
@@ -44,9 +45,9 @@ export class LayerHold { layer: Layer | null = null }
 
 /** Draws the Gantt. Bars below two pixels are merged into one block, so 10,000 cost as few. */
 export class GanttPainter {
-  private readonly families = new Map<string, string>();
   private pen: CanvasRenderingContext2D;
   private pinned: ReadonlySet<string> | null = null;
+  private center = "";
 
   constructor(private readonly screen: CanvasRenderingContext2D, private readonly ink: Ink, private readonly dark: boolean) {
     this.pen = screen;
@@ -232,6 +233,7 @@ export class GanttPainter {
     const { pen } = this;
     const { from, scale } = picture.window;
     const until = from + (picture.width - GUTTER) * scale;
+    this.center = row.center;
     let block = -1;
     let edge = -1;
     const flush = (): void => {
@@ -263,7 +265,7 @@ export class GanttPainter {
   private thin(bar: Bar, x: number, end: number, y: number, h: number, picture: Picture): void {
     const { pen, ink } = this;
     const late = bar.late_s !== null && bar.late_s > 0;
-    pen.fillStyle = this.fillOf(bar, picture.mode, late);
+    pen.fillStyle = this.fillOf(bar, picture, late);
     pen.fillRect(x, y, end - x - 0.5, h);
     if (bar.setup_start_ms !== null && bar.setup_start_ms < bar.start_ms) {
       const s = this.x(bar.setup_start_ms, picture);
@@ -289,7 +291,7 @@ export class GanttPainter {
       pen.strokeRect(s + 0.5, y + 2.5, w - 1, h - 5);
     }
     const late = bar.late_s !== null && bar.late_s > 0;
-    pen.fillStyle = this.fillOf(bar, picture.mode, late);
+    pen.fillStyle = this.fillOf(bar, picture, late);
     pen.fillRect(x, y, w, h);
     if (bar.status === "running" || bar.status === "RUNNING") {
       pen.fillStyle = ink.ok;
@@ -308,18 +310,17 @@ export class GanttPainter {
       pen.font = `${Math.min(11, h - 1)}px ${ink.font}`;
       pen.textBaseline = "middle";
       const room = this.pinned?.has(bar.op) ? 14 : 5;
-      const text = `${bar.request || bar.op} · ${bar.product}`;
+      const text = `${bar.request || bar.op} · ${picture.mode === "family" ? bar.family : bar.product}`;
       const shown = pen.measureText(text).width < w - room - 5 ? text : bar.request || bar.op;
       if (pen.measureText(shown).width < w - room - 3) pen.fillText(shown, Math.max(x, GUTTER) + room, y + h / 2 + 0.5);
     }
   }
 
-  private fillOf(bar: Bar, mode: string, late: boolean): string {
+  private fillOf(bar: Bar, { mode, families }: Picture, late: boolean): string {
     if (mode === "late") return late ? this.ink.high : this.ink.bar;
     if (mode !== "family") return this.ink.bar;
-    let fill = this.families.get(bar.family);
-    if (!fill) this.families.set(bar.family, (fill = familyInk(bar.family, this.dark)));
-    return fill;
+    const n = families.get(`${this.center}/${bar.family}`);
+    return n === undefined ? this.ink.bar : familyInk(n, this.dark);
   }
 
   /** Late: a flag with a notch at the end of the bar; shape beside colour. */

@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Bar, ScheduleView } from "../api/types";
 import { dayTime, duration, hourMinute } from "../format";
 import { t } from "../i18n";
-import { tail, unitIndex } from "../state/plant";
+import { plant, tail, unitIndex } from "../state/plant";
 import { dark, ink } from "../state/theme";
 import { unitStates } from "../wall/feed";
 import { fit, useSize } from "../ui/parts";
@@ -43,6 +43,9 @@ export function Gantt(props: GanttProps): JSX.Element {
     const states = unitStates.value;
     return rowsOf(view, (path) => states[unitIndex.value.get(path) ?? -1]);
   }, [view, unitStates.value]);
+  const families = useMemo(() => new Map(
+    (plant.value?.work_centers ?? []).flatMap((center) => center.families.map((family, n) => [`${center.id}/${family}`, n] as const)),
+  ), [plant.value]);
   const window_ = useRef<Window | null>(null);
   const cursor = useRef(-1);
   const grab = useRef<Grab | null>(null);
@@ -61,7 +64,7 @@ export function Gantt(props: GanttProps): JSX.Element {
     window_.current ??= whole(view, size.width - GUTTER, DAY_H);
     const picture: Picture = {
       width: size.width, height: size.height, rowHeight, window: window_.current, selected, moved,
-      cursor: cursor.current, mode, wish: props.wish, chain: props.chain, words: { frozen: t("schedule.frozen"), now: t("schedule.now"), stop: t("schedule.legend.stop") },
+      cursor: cursor.current, mode, families, wish: props.wish, chain: props.chain, words: { frozen: t("schedule.frozen"), now: t("schedule.now"), stop: t("schedule.legend.stop") },
     };
     const painter = new GanttPainter(fit(canvas.current, size.width, size.height), palette, dark.peek());
     if (panning.current) painter.pan(view, rows, picture, layer.current);

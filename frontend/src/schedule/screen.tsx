@@ -182,6 +182,7 @@ function Tools({ mode, table, stops, onWhatIf, onScenarios }: ToolsProps): JSX.E
         <span><i class="bar actual" />{t("schedule.legend.actual")}</span>
         <span><i class="bar ghost" />{t("schedule.legend.ghost")}</span>
         <span><i class="bar setup" />{t("schedule.legend.setup")}</span>
+        <span><i class="bar lateness" />{t("schedule.legend.late")}</span>
         <span><i class="bar shut" />{t("schedule.legend.closed")}</span>
         {stops && <span><i class="bar stop" />{t("schedule.legend.stop")}</span>}
       </span>

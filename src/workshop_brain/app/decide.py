@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 from workshop_brain.app import pinning, questions
 from workshop_brain.app import schedule_views as views
 from workshop_brain.app.decision_book import DecisionBook
+from workshop_brain.app.declared_book import DeclaredBook
 from workshop_brain.app.plan_state import Returns
 from workshop_brain.app.planner import Draft, Known, Planner, Task, left_out_message
 from workshop_brain.app.plans import write_plan
@@ -53,7 +54,6 @@ from workshop_brain.errors import (
     StoreError,
 )
 from workshop_brain.model.decision import DecisionClass, DecisionState, Level, Message
-from workshop_brain.model.declared import Declared
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.model.order import (
     RUSH_PRIORITY,
@@ -241,9 +241,7 @@ class Decider:
         self._offers: dict[str, pinning.Offer] = {}
         self._preferred: list[dict[str, Any]] = records.setting("preferences", [])
         self.planner.pins = tuple(Pin(**row) for row in records.setting("pins", []))
-        self._declared = tuple(Declared.from_dict(r) for r in records.setting("declared", []))
-        self._changing = asyncio.Lock()
-        """Held while a planner's changes are checked and kept: one after the other."""
+        self._declared = DeclaredBook(records, ledger)
         self._turn = asyncio.Lock()
         """Held while a record is written that comes before its step: nothing else is stepped."""
         self._late: deque[f.Fact] = deque()
@@ -530,7 +528,7 @@ class Decider:
             down=self._returns.down(tuple(self.state.down), now_ns),
             material={k: v for k, v in self._material.items() if v > now_ns},
             pace=self._pace(),
-            declared=self._declared_now(now_ns),
+            declared=self._declared.at(now_ns),
             triggers=({"kind": "periodic", "path": "", "time_ns": now_ns},),
         )
 
@@ -1009,7 +1007,7 @@ class Decider:
             orders=self.known_orders(),
             now_ns=now_ns,
             frozen_s=self.config.envelope.frozen_min * 60,
-            declared_times=self._declared_now(now_ns),
+            declared_times=self._declared.at(now_ns),
         )
         return {**view, "pins": self.pins_view(), "declared": self.declared_view()}
 
@@ -1084,23 +1082,21 @@ class Decider:
         """``POST schedule/scenarios/carry-out``: make supposed changes real, all or none, and have
         the plan made anew; it goes through level and envelope like every decision. RefusedChange
         when a change cannot be."""
-        async with self._changing:
+        async with self._declared.changing:
             await asyncio.to_thread(self._read_requests)
             task = self._now_task("react")
             found = supposed(self.planner, task, changes, taken=self._taken_ids(), by=user)
             if not found.steps:
                 raise refused("nothing")
             steps = [message_body(step) for step in found.steps]
-            body = {"by": user, "time_ns": task.time_ns, "steps": steps}
-            body["declared"] = [row.as_dict() for row in found.added]
-            await asyncio.to_thread(self._ledger.append, "scenario", body)
-            await asyncio.to_thread(
-                self._records.change_plan,
+            await self._declared.keep(
+                found.declared,
+                user=user,
+                time_ns=task.time_ns,
+                steps=steps,
                 requests=list(found.saved.values()),
                 cancelled=found.cancelled,
-                declared=[row.as_dict() for row in found.declared],
             )
-            self._declared = tuple(found.declared)
             await asyncio.to_thread(self._read_requests)
         await self._plan_changed(user, steps)
         return {"steps": steps, "declared": self.declared_view()}
@@ -1108,32 +1104,18 @@ class Decider:
     async def withdraw_declared(self, id: str, user: str) -> list[dict[str, Any]]:
         """``DELETE schedule/declared/{id}``: take a declared time back and have the plan made
         anew; KeyError when there is none."""
-        async with self._changing:
+        async with self._declared.changing:
             now_ns = self._clock.plant_ns()
-            there = self._declared_now(now_ns)
-            row = next((row for row in there if row.id == id), None)
-            if row is None:
-                raise KeyError(id)
+            row = self._declared.one(id, now_ns)
             steps = [message_body(withdrawal(self.plant, row))]
-            body = {"by": user, "time_ns": now_ns, "steps": steps, "declared": []}
-            await asyncio.to_thread(self._ledger.append, "scenario", body)
-            left = tuple(other for other in there if other.id != id)
-            await asyncio.to_thread(
-                self._records.change_plan,
-                requests=[],
-                cancelled=[],
-                declared=[other.as_dict() for other in left],
-            )
-            self._declared = left
+            left = [other for other in self._declared.at(now_ns) if other is not row]
+            await self._declared.keep(left, user=user, time_ns=now_ns, steps=steps)
         await self._plan_changed(user, steps)
         return self.declared_view()
 
     def declared_view(self) -> list[dict[str, Any]]:
         """``GET schedule/declared``: planned stops and extra shifts that are not over."""
-        return [views.declared(row) for row in self._declared_now(self._clock.plant_ns())]
-
-    def _declared_now(self, now_ns: int) -> tuple[Declared, ...]:
-        return tuple(row for row in self._declared if row.until_ns > now_ns)
+        return [views.declared(row) for row in self._declared.at(self._clock.plant_ns())]
 
     def _taken_ids(self) -> frozenset[str]:
         return frozenset(row.request.id for row in self._rows)

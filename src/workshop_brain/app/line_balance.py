@@ -70,6 +70,11 @@ def balance_view(
         "lower_bound": found.balance.lower_bound,
         "optimal": found.balance.is_optimal,
         "moved": len(moved),
+        "front": [
+            {"stations": stations, "moved": count}
+            for stations, count in found.front
+            if stations != found.balance.stations
+        ],
         "now": _piles(before, seconds, moved, before),
         "then": _piles(after, seconds, moved, before),
     }

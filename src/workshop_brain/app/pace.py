@@ -8,14 +8,14 @@ import numpy as np
 
 from workshop_brain.app.watch import Watch
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
-from workshop_brain.model.plant import Plant, WorkCenter, WorkCenterKind
+from workshop_brain.model.plant import Plant, WorkCenterKind
 from workshop_brain.production.kpi import DELAY, time_elements
 from workshop_brain.production.pace import Pace, speed_factor, stop_risks
 from workshop_brain.units import NS_PER_H, NS_PER_MIN, NS_PER_S
 
 SPEED_WINDOW_NS = 8 * NS_PER_H
 RISK_WINDOW_NS = 24 * NS_PER_H
-_EVERY_NS = NS_PER_MIN
+_EVERY_NS = 5 * NS_PER_MIN
 _MOST_PIECES = 500
 """Pieces kept of a unit."""
 Listed = Mapping[str, Mapping[str, JobResponse]]
@@ -38,7 +38,7 @@ class PaceMeter:
     Attributes
     ----------
     now
-        What is measured; renewed once a minute of plant time.
+        What is measured; renewed every five minutes of plant time.
     """
 
     def __init__(self, plant: Plant, watch: Watch) -> None:
@@ -83,30 +83,30 @@ class PaceMeter:
         return out
 
     def _risk(self, now_ns: int) -> dict[str, float]:
-        out: dict[str, float] = {}
-        for center in self._plant.work_centers:
-            if len(center.units) > 1:
-                out |= self._risk_at(center, now_ns)
-        return out
-
-    def _risk_at(self, center: WorkCenter, now_ns: int) -> dict[str, float]:
-        rows = [self._watch.units.rows.get(unit.path, -1) for unit in center.units]
-        known = [row for row in rows if row >= 0]
-        if len(known) < 2:
+        rows = self._watch.units.rows
+        centers = [
+            paths
+            for center in self._plant.work_centers
+            if len(paths := [unit.path for unit in center.units if unit.path in rows]) > 1
+        ]
+        known = [rows[path] for paths in centers for path in paths]
+        if not known:
             return {}
-        paths = [unit.path for unit, row in zip(center.units, rows, strict=True) if row >= 0]
         found, by_class = self._watch.window(now_ns - RISK_WINDOW_NS, now_ns, known)
-        stops = np.bincount(
-            found.unit[np.isin(found.time_class, DELAY)], minlength=len(self._watch.units)
-        )
-        elements = [time_elements(by_class[row]) for row in known]
-        risks = stop_risks(
-            np.array([e.adet_s for e in elements]),
-            np.array([e.apt_s for e in elements]),
-            stops[known],
-            np.array([self.now.risk.get(path, 0.0) for path in paths]),
-        )
-        return {path: risk for path, risk in zip(paths, risks.tolist(), strict=True) if risk > 0}
+        stopped = found.unit[np.isin(found.time_class, DELAY)]
+        stops = np.bincount(stopped, minlength=len(self._watch.units))
+        out: dict[str, float] = {}
+        for paths in centers:
+            at = [rows[path] for path in paths]
+            elements = [time_elements(by_class[row]) for row in at]
+            risks = stop_risks(
+                np.array([e.adet_s for e in elements]),
+                np.array([e.apt_s for e in elements]),
+                stops[at],
+                np.array([self.now.risk.get(path, 0.0) for path in paths]),
+            )
+            out |= {path: risk for path, risk in zip(paths, risks.tolist(), strict=True) if risk}
+        return out
 
 
 def planned_cycles(

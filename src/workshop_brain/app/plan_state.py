@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from workshop_brain.autonomy.state import JobTrack, LoopState, PlanRef
+from workshop_brain.autonomy.state import JobTrack, LoopState, Planned, PlanRef
 from workshop_brain.model.declared import Declared, DeclaredKind, windows
 from workshop_brain.model.event import EventKind
 from workshop_brain.model.order import JobOrder, JobResponse, JobState
@@ -107,6 +107,7 @@ def plant_state(
         material=dict(material),
         locked=frozenset(locked),
         loads=loads_planned(state.reference),
+        upkeep=upkeep_planned(state.in_force),
         speed={} if pace is None else dict(pace.speed),
         risk={} if pace is None else dict(pace.risk),
     )
@@ -116,8 +117,28 @@ def loads_planned(plan: PlanRef | None) -> dict[str, tuple[Load, ...]]:
     """What the plan so far puts together in one job, by work center; for furnaces, the loads."""
     out: dict[str, list[Load]] = {}
     for planned in plan.jobs if plan is not None else ():
-        out.setdefault(planned.order.work_center, []).append(planned.order.requests)
+        if planned.order.requests:
+            out.setdefault(planned.order.work_center, []).append(planned.order.requests)
     return {center: tuple(loads) for center, loads in out.items()}
+
+
+def upkeep_planned(plan: PlanRef | None) -> dict[str, tuple[int, int]]:
+    """Begin and end of the maintenance in a plan, ns, by operation."""
+    return {
+        planned.order.id: (planned.order.start_ns, planned.order.end_ns)
+        for planned in (plan.jobs if plan is not None else ())
+        if not planned.order.requests
+    }
+
+
+def upkeep_done(plan: PlanRef | None, ids: frozenset[str], time_ns: int) -> tuple[Planned, ...]:
+    """Maintenance of these operations that a plan has done by now: later plans keep it, so that
+    it is not done twice."""
+    return tuple(
+        planned
+        for planned in (plan.jobs if plan is not None else ())
+        if planned.order.id in ids and planned.order.end_ns <= time_ns
+    )
 
 
 def _is_stuck(track: JobTrack, wall_ns: int) -> bool:

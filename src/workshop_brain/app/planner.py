@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from workshop_brain.app.plan_state import plan_on, plant_state
+from workshop_brain.app.plan_state import plan_on, plant_state, upkeep_done
 from workshop_brain.autonomy.compute import (
     Solution,
     changes,
@@ -26,7 +26,7 @@ from workshop_brain.autonomy.compute import (
 )
 from workshop_brain.autonomy.facts import Option
 from workshop_brain.autonomy.inputs import Inputs, digest, pack
-from workshop_brain.autonomy.state import LoopConfig, LoopState, PlanRef
+from workshop_brain.autonomy.state import LoopConfig, LoopState, Planned, PlanRef
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import (
     Candidate,
@@ -45,7 +45,7 @@ from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, objective
 from workshop_brain.schedule.pins import Pin, with_pins
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.problem import LeftOut, PlantState, build, left_out, stops
+from workshop_brain.schedule.problem import UPKEEP, LeftOut, PlantState, build, left_out, stops
 from workshop_brain.schedule.react import place
 from workshop_brain.schedule.structure import OpStatus, Problem
 from workshop_brain.schedule.timing import right_shift
@@ -353,7 +353,8 @@ class Planner:
         low = bound(problem, inputs.weights)
         for k in _worth_offering(solution, inputs.kind):
             plan, candidate = solution.plans[k], solution.candidates[k]
-            ref = PlanRef.of(plan_hash(problem, plan), planned_jobs(problem, plan))
+            jobs = (*planned_jobs(problem, plan), *self._done(task, problem))
+            ref = PlanRef.of(plan_hash(problem, plan), jobs)
             moved = () if solution.previous is None else moves(problem, solution.previous, plan)
             out.append(
                 Option(
@@ -379,6 +380,12 @@ class Planner:
                 )
             )
         return tuple(out)
+
+    def _done(self, task: Task, problem: Problem) -> tuple[Planned, ...]:
+        """Maintenance that is over by the plan in force while it might still be asked for."""
+        near = {u.id for u in self.plant.upkeep if u.latest_ns > task.time_ns}
+        ids = frozenset(f"{UPKEEP}{id}" for id in near) - frozenset(problem.op_ids)
+        return upkeep_done(task.state.in_force, ids, task.time_ns)
 
     def _remember(self, known: Known) -> None:
         with self._lock:

@@ -181,7 +181,8 @@ class Supposed:
         for old in self.declared:
             if (old.kind, old.place) == (kind, place) and old.from_ns < high and low < old.until_ns:
                 raise refused(f"overlap_{kind.value}", place=place)
-        id = f"{kind.value}-{place.rsplit('/', 1)[-1]}-{low // NS_PER_S}"
+        # The whole place stands in it: units of two places may have the same short name.
+        id = f"{kind.value}-{place.replace('/', '.')}-{low // NS_PER_S}"
         row = Declared(id=id, kind=kind, place=place, from_ns=low, until_ns=high, by=self.by)
         self.declared.append(row)
         self.added.append(row)

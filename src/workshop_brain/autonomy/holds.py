@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workshop_brain.schedule.limits import Limits
+from workshop_brain.schedule.objective import setups_of
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import OpStatus, Problem
 
@@ -52,12 +53,24 @@ def holds(problem: Problem, plan: Plan, live: Sequence[int]) -> dict[int, Hold]:
             behind.setdefault(o, set()).add(p)
     timed = {o for held in users.values() for o in held.tolist()}
     timed |= {p for p, _, _ in limits.max_lags}
-    timed |= _changed_over(limits, plan, ops)
+    timed |= _behind_upkeep(problem, plan, ops)
+    changed = setups_of(problem, plan) > 0
+    timed |= _changed_over(limits, plan, ops[changed[ops]])
+    begin = np.where(changed, plan.setup_start, plan.start)
     return {
-        o: Hold(_begin(plan, o), tuple(sorted(behind.get(o, ()))))
+        o: Hold(int(begin[o]), tuple(sorted(behind.get(o, ()))))
         for o in live
         if o in timed and problem.op_status[o] != OpStatus.RUNNING
     }
+
+
+def _behind_upkeep(problem: Problem, plan: Plan, ops: Ints) -> set[int]:
+    """What comes after maintenance on its machine: begun early it would be in the way."""
+    out: set[int] = set()
+    for o in ops[problem.op_family[ops] < 0].tolist():
+        later = (plan.machine[ops] == plan.machine[o]) & (plan.start[ops] >= plan.end[o])
+        out.update(ops[later].tolist())
+    return out
 
 
 def _users(limits: Limits, plan: Plan, ops: Ints) -> dict[str, Ints]:
@@ -100,17 +113,4 @@ def _changed_over(limits: Limits, plan: Plan, ops: Ints) -> set[int]:
     """Operations whose changeover needs somebody or something."""
     machines = {m for m, _, _ in limits.machine_setup_needs}
     own = {o for o, _, _ in limits.op_setup_needs}
-    return {
-        o
-        for o in ops[_has_setup(plan, ops)].tolist()
-        if o in own or int(plan.machine[o]) in machines
-    }
-
-
-def _has_setup(plan: Plan, ops: Ints) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = plan.setup_start[ops] < plan.start[ops]
-    return found
-
-
-def _begin(plan: Plan, o: int) -> int:
-    return int(min(plan.setup_start[o], plan.start[o]))
+    return {o for o in ops.tolist() if o in own or int(plan.machine[o]) in machines}

@@ -42,6 +42,7 @@ def due(config: LoopConfig, state: LoopState, line: str) -> Due:
         planned
         for planned in state.in_force.jobs
         if planned.order.work_center == line
+        and planned.order.requests  # nobody is sent for maintenance
         and planned.order.start_ns <= horizon
         and may_go(config, state, planned)
         and planned.order.id not in withdraw

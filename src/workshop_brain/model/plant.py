@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from workshop_brain.model.calendar import Calendar
+from workshop_brain.units import NS_PER_S
 
 
 class WorkCenterKind(StrEnum):
@@ -68,6 +69,34 @@ class Tariff:
 
     price: float
     windows: tuple[tuple[Calendar, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """Maintenance that the plan may put where it suits.
+
+    Attributes
+    ----------
+    unit
+        Path of the unit that stands meanwhile.
+    duration_s
+        Working time that it takes, seconds; > 0.
+    earliest_ns, latest_ns
+        It begins no earlier and ends no later, ns since the epoch, UTC.
+    """
+
+    id: str
+    unit: str
+    duration_s: int
+    earliest_ns: int
+    latest_ns: int
+
+    def __post_init__(self) -> None:
+        if self.duration_s <= 0 or self.latest_ns - self.earliest_ns < self.duration_s * NS_PER_S:
+            raise ValueError(
+                f"maintenance {self.id!r}: {self.duration_s} s do not fit between its earliest and "
+                "its latest instant"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +248,7 @@ class Plant:
     people: tuple[Person, ...] = ()
     buffers: tuple[Buffer, ...] = ()
     tariff: Tariff | None = None
+    upkeep: tuple[Upkeep, ...] = ()
     names: dict[str, str] = field(default_factory=dict)
 
     def work_center(self, id: str) -> WorkCenter:

@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, cost_columns
 from workshop_brain.schedule.plan import Plan
+from workshop_brain.schedule.relaxed import last_end
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 
 Ints = NDArray[np.int64]
 MOST_GROUPS = 400
+MOST_READ = 200_000
+"""Operations, over all groups, up to which a bound goes through them one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,21 +89,36 @@ def _tails(problem: Problem, shortest: Ints) -> Ints:
     return tail
 
 
-def _load(problem: Problem, shortest: Ints, head: Ints, tail: Ints) -> int:
-    """Work that fits on no other machines, spread evenly: one bound per set of machines."""
+def _groups(problem: Problem, most: int) -> list[tuple[frozenset[int], Ints]]:
+    """Sets of machines, each with the FREE operations that can run on no other machine."""
     sets: dict[frozenset[int], list[int]] = {}
     for o in np.flatnonzero(problem.op_status == OpStatus.FREE).tolist():
         low, high = problem.alt_ptr[o], problem.alt_ptr[o + 1]
         sets.setdefault(frozenset(problem.alt_machine[low:high].tolist()), []).append(o)
-    groups = set(sorted(sets, key=len)[:MOST_GROUPS])
-    groups.add(frozenset(range(problem.n_machines)))
-    best = problem.now
+    groups = dict.fromkeys(sorted(sets, key=len)[:most])
+    groups[frozenset(range(problem.n_machines))] = None
+    out = []
     for group in groups:
         members = [o for key, ops in sets.items() if key <= group for o in ops]
         if members:
-            ops = np.array(members)
+            out.append((group, np.array(members)))
+    return out
+
+
+def _load(problem: Problem, shortest: Ints, head: Ints, tail: Ints) -> int:
+    """Work that fits on no other machines: one bound per set of machines.
+
+    Where the last end is all that counts, the work of a set is gone through one by one.
+    """
+    best, read = problem.now, 0 if problem.target == "makespan" else MOST_READ
+    for group, ops in _groups(problem, MOST_GROUPS):
+        read += len(ops)
+        if read <= MOST_READ:
+            found = last_end(head[ops], shortest[ops], tail[ops], len(group))
+        else:
             load = -(-int(shortest[ops].sum()) // len(group))
-            best = max(best, int(head[ops].min()) + load + int(tail[ops].min()))
+            found = int(head[ops].min()) + load + int(tail[ops].min())
+        best = max(best, found)
     return best
 
 

@@ -3,6 +3,7 @@ what it would cost to have it there all the same, by solving again."""
 
 from typing import Any
 
+from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Message
 from workshop_brain.schedule.bound import heads
 from workshop_brain.schedule.calendars import next_open
@@ -70,6 +71,8 @@ def why_not_then(
     if never := _never(problem, o, m, start):
         return WhyNot(messages=never)
     against = _against(problem, plan, o, start)
+    if not against and start < planned:  # a tool, a person, a place, power
+        against = (binding(problem, plan, o)[0],)
     pin = Pin(op=op, machine=where["machine"], start_ns=start_ns)
     found = keep_pins(problem, plan, plan, [pin], weights=weights, moves=moves)
     if found is not None:
@@ -190,19 +193,21 @@ def _as_early_as_found(
     """The earliest start that was found: the operation and all that it needs go first on their
     machines; with its price when that is earlier than planned."""
     waits, _ = binding(problem, plan, o)
-    trial = right_shift(problem, needs_first(problem, plan, o))
-    soonest = max(int(trial.start[o]), first)
     planned = int(plan.start[o])
+    params = {**where, "start_ns": problem.time_ns(planned)}
+    none = Message(id="schedule.then_earliest_already", params=params)
+    nothing = WhyNot(messages=(*before, none, *(() if waits in before else (waits,))))
+    try:
+        trial = right_shift(problem, needs_first(problem, plan, o))
+    except InfeasibleError:  # a limit of what goes later cannot be kept then
+        return nothing
+    soonest = max(int(trial.start[o]), first)
     if soonest > planned - SAME_S:
-        params = {**where, "start_ns": problem.time_ns(planned)}
-        none = Message(id="schedule.then_earliest_already", params=params)
-        return WhyNot(messages=(*before, none, waits))
+        return nothing
     pin = Pin(op=where["op"], machine=where["machine"], start_ns=problem.time_ns(soonest))
     found = keep_pins(problem, plan, plan, [pin], weights=weights, moves=moves)
     if found is None:
-        params = {**where, "start_ns": problem.time_ns(planned)}
-        none = Message(id="schedule.then_earliest_already", params=params)
-        return WhyNot(messages=(*before, none, waits))
+        return nothing
     start = {**where, "until_ns": problem.time_ns(int(found.plan.start[o]))}
     earliest = Message(id="schedule.then_earliest", params=start)
     said = (*before, earliest) if before else (waits, earliest)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.kernel import kernel
+from workshop_brain.schedule.limit_rows import Rows, power_prices, rows_of
 from workshop_brain.schedule.moves import draw
 from workshop_brain.schedule.objective import Weights, cost_columns
 from workshop_brain.schedule.plan import Plan
@@ -20,17 +21,12 @@ from workshop_brain.schedule.serial import (
     FITS,
     TABLE_FULL,
     Placed,
-    Rows,
-    arrange,
     as_plan,
-    held_back,
-    mates,
+    lay,
     place_all,
-    power_prices,
-    rows_of,
     table_room,
 )
-from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem
+from workshop_brain.schedule.structure import FAR, Arrays, Problem
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -281,31 +277,26 @@ def search_lists(
 def lay_out(problem: Problem, plan: Plan, price: Prices, seed: int) -> tuple[Searcher, Plan]:
     """A searcher that begins with a feasible plan's list, and the plan that this list means."""
     a, b = problem.arrays, rows_of(problem)
-    plan = arrange(problem, plan)
-    free = np.flatnonzero((problem.op_status == OpStatus.FREE) & (plan.machine >= 0))
-    wish = np.full(len(b.group_ptr) - 1, FAR, np.int64)
-    np.minimum.at(wish, b.group[free], plan.start[free])
-    hold_back, mate = held_back(problem, plan), mates(problem, plan)
+    laid, missed = lay(problem, plan)
+    if laid is None:  # its machines leave no way in this order; others may
+        laid, missed = lay(problem, plan, True)
+    if laid is None:
+        raise InfeasibleError(
+            f"operation {problem.op_ids[missed[-1].op]!r} does not fit into the list"
+        )
+    found, hold_back, mate = laid
     rng = np.array([(seed * 0x9E3779B97F4A7C15 + 0x2545F4914F6CDD1D) % 2**64 or 1], np.uint64)
     for _ in range(16):
         draw(rng, 2)
-    room = table_room(problem)
-    while True:
-        found = place_all(a, b, wish, plan.machine, hold_back, mate, False, room)
-        if found.code != TABLE_FULL:
-            break
-        room *= 2
-    if found.code != FITS:
-        raise InfeasibleError(f"operation {problem.op_ids[found.op]!r} does not fit into the list")
     value = _cost(a, b, price, found.machine, found.start, found.end, found.change)
     wish = 2 * found.turn
     searcher = Searcher(
         wish=wish,
-        machine=plan.machine.copy(),
+        machine=found.machine.copy(),
         hold_back=hold_back,
         mate=mate,
         best_wish=wish.copy(),
-        best_machine=plan.machine.copy(),
+        best_machine=found.machine.copy(),
         best_hold_back=hold_back.copy(),
         best_mate=mate.copy(),
         cost=np.array([value, value]),

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.schedule.limit_rows import power_prices, rows_of
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.sequence import changeovers
-from workshop_brain.schedule.serial import power_prices, rows_of
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 from workshop_brain.schedule.timing import sequences
 

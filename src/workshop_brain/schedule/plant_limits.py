@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from workshop_brain.model.calendar import Calendar
 from workshop_brain.model.plant import Needs, Plant, RoutingStep, Tariff, WorkCenter
@@ -34,6 +35,16 @@ class Span:
         return tuple(merge([*self.closed(calendar), (self.tick(self.until_ns), FAR)]))
 
 
+class Before(NamedTuple):
+    """A predecessor: its operation, its work center, the least lag behind it, and how many seconds
+    ago it ended, when it is over."""
+
+    op: int
+    center: str
+    lag: int
+    gone: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """An operation as limits see it.
@@ -41,13 +52,14 @@ class Work:
     Attributes
     ----------
     steps
-        Routing steps that it does, one for each product in it.
-    before
-        ``(operation, work center)`` of its predecessors.
+        Routing steps that it does, one for each product in it; none for maintenance.
+    latest
+        Tick by which it must have ended; None = whenever.
     """
 
     steps: tuple[RoutingStep, ...]
-    before: tuple[tuple[int, str], ...]
+    before: tuple[Before, ...]
+    latest: int | None = None
 
 
 def limits_of(plant: Plant, work: Sequence[Work], span: Span) -> Limits | None:
@@ -58,9 +70,7 @@ def limits_of(plant: Plant, work: Sequence[Work], span: Span) -> Limits | None:
     work
         The operations, in the order of the problem.
     """
-    if not (plant.tools or plant.people or plant.buffers or plant.tariff) and not any(
-        step.max_lag_s is not None for product in plant.products for step in product.routing
-    ):
+    if not _has_any(plant) and not any(one.latest is not None for one in work):
         return None
     units = [(center, unit) for center in plant.work_centers for unit in center.units]
     power = tuple(unit.power_kw for _, unit in units)
@@ -81,15 +91,23 @@ def limits_of(plant: Plant, work: Sequence[Work], span: Span) -> Limits | None:
         machine_needs=_rows(needs.run for needs in on),
         machine_setup_needs=_rows(needs.setup for needs in on),
         max_lags=tuple(_max_lags(work)),
+        deadlines=tuple((o, one.latest) for o, one in enumerate(work) if one.latest is not None),
         buffered=tuple(
             (p, o, step.buffer)
             for o, one in enumerate(work)
             for step in one.steps[:1]
             if step.buffer
-            for p, _ in one.before
+            for p in (row.op for row in one.before)
         ),
         tariff=_tariff(plant.tariff, span) if plant.tariff and any(power) else (),
         power_kw=power if plant.tariff else (),
+    )
+
+
+def _has_any(plant: Plant) -> bool:
+    steps = (step for product in plant.products for step in product.routing)
+    return bool(plant.tools or plant.people or plant.buffers or plant.tariff) or any(
+        step.max_lag_s is not None for step in steps
     )
 
 
@@ -121,10 +139,10 @@ def _max_lags(work: Sequence[Work]) -> Iterable[tuple[int, int, int]]:
     """
     for o, one in enumerate(work):
         most = min((s.max_lag_s for s in one.steps if s.max_lag_s is not None), default=None)
-        centers = [center for _, center in one.before]
-        for p, center in one.before:
-            if most is not None and centers.count(center) == 1:
-                yield p, o, most
+        centers = [row.center for row in one.before]
+        for row in one.before:
+            if most is not None and centers.count(row.center) == 1:
+                yield row.op, o, max(row.lag, most - row.gone)
 
 
 def _tariff(tariff: Tariff, span: Span) -> tuple[tuple[int, float], ...]:

@@ -9,11 +9,18 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.order import JobOrder, JobResponse, JobState, WorkRequest
-from workshop_brain.model.plant import Plant, RoutingStep, WorkCenter, WorkCenterKind, WorkUnit
+from workshop_brain.model.plant import (
+    Plant,
+    RoutingStep,
+    Upkeep,
+    WorkCenter,
+    WorkCenterKind,
+    WorkUnit,
+)
 from workshop_brain.schedule.calendars import opened
 from workshop_brain.schedule.limits import Limits
 from workshop_brain.schedule.plan import Plan, carry, unplanned
-from workshop_brain.schedule.plant_limits import Span, Work, limits_of
+from workshop_brain.schedule.plant_limits import Before, Span, Work, limits_of
 from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem, assemble
 from workshop_brain.schedule.timing import retime
 from workshop_brain.units import NS_PER_DAY, NS_PER_S
@@ -34,6 +41,9 @@ MOST_LOADS = 2_000
 """Furnace loads of one order; more than a furnace makes in years is a slip of the pen."""
 Load = tuple[tuple[str, int], ...]
 """``(request, pieces)`` of one furnace load."""
+UPKEEP, UPKEEP_PROGRAM = "UPKEEP-", "maintenance"
+"""Beginning of the ids, and program, of operations that are maintenance."""
+_NEVER = (FAR * NS_PER_S, FAR * NS_PER_S)
 MOST_OPS = 20_000
 """Operations of one problem: what is built and repaired within seconds."""
 
@@ -66,6 +76,9 @@ class PlantState:
     loads
         Furnace loads of the plan so far, ``(request, pieces)`` each, by work center: an order that
         comes in must not mix all of them anew.
+    upkeep
+        Operation id of maintenance -> ``(from_ns, to_ns)`` by the plan in force: it counts as done
+        then unless the unit was at work, for nothing else on the floor tells.
     speed
         Unit path -> how fast it works now as a factor on its usual speed (worn: 0.8), > 0.
     risk
@@ -81,6 +94,7 @@ class PlantState:
     material: Mapping[str, int] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
     loads: Mapping[str, tuple[Load, ...]] = field(default_factory=dict)
+    upkeep: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     speed: Mapping[str, float] = field(default_factory=dict)
     risk: Mapping[str, float] = field(default_factory=dict)
 
@@ -98,6 +112,8 @@ class _Op:
     unit: str = ""
     response: JobResponse | None = None
     queue: tuple[int, int] = (0, 0)
+    upkeep: Upkeep | None = None
+    planned: tuple[int, int] = (0, 0)
 
     @property
     def pieces(self) -> int:
@@ -276,7 +292,7 @@ class _Builder:
     ) -> None:
         self.plant, self.state = plant, state
         self.origin = now_ns // NS_PER_S * NS_PER_S
-        end_ns = now_ns + round(horizon_days * NS_PER_DAY)
+        end_ns = self.end_ns = now_ns + round(horizon_days * NS_PER_DAY)
         calendars = [*(p.calendar for p in plant.people), *(t.calendar for t in plant.tools)]
         has_shifts = any(calendar.windows for calendar in calendars)
         days = SHIFT_DAYS if has_shifts else CALENDAR_DAYS
@@ -322,6 +338,7 @@ class _Builder:
         self._jobs_of_the_plant()
         self._open_work()
         self._ended_in_sight()
+        self._upkeep(self.end_ns)
         return _with_locked(self._assemble(), self.ops)
 
     def _jobs_of_the_plant(self) -> None:
@@ -449,6 +466,41 @@ class _Builder:
                     )
                 )
 
+    def _upkeep(self, end_ns: int) -> None:
+        """Maintenance whose time is near and that the plan in force has not done yet."""
+        for upkeep in self.plant.upkeep:
+            if upkeep.latest_ns <= self.origin or upkeep.earliest_ns >= end_ns:
+                continue
+            id = f"{UPKEEP}{upkeep.id}"
+            begin, end = self.state.upkeep.get(id, _NEVER)
+            if self._worked_ns(upkeep.unit, begin, end) > (min(end, self.origin) - begin) // 2:
+                begin, end = _NEVER  # the unit was at work instead
+            if end <= self.origin:
+                continue
+            self.ops.append(
+                _Op(
+                    id=id,
+                    center=self.units[self.machine_at[upkeep.unit]][0],
+                    family=UPKEEP_PROGRAM,
+                    requests=(),
+                    seconds=upkeep.duration_s,
+                    status=OpStatus.RUNNING if begin <= self.origin else OpStatus.FREE,
+                    unit=upkeep.unit,
+                    upkeep=upkeep,
+                    planned=(self.tick(begin), self.tick(end)),
+                )
+            )
+
+    def _worked_ns(self, unit: str, begin: int, end: int) -> int:
+        """How long a unit worked on jobs between two instants, as far as that is over, ns."""
+        return sum(
+            max(0, min(end, response.end_ns or self.origin) - max(begin, response.start_ns))
+            for order, response in self.state.jobs
+            if (response.equipment or order.equipment) == unit
+            and response.start_ns > 0
+            and response.state in (JobState.RUNNING, JobState.ENDED)
+        )
+
     def _waits_behind(self, request: str, center: str) -> bool:
         """Whether a step that has not begun is tied to the end of a step at a work center."""
         return any(
@@ -468,6 +520,8 @@ class _Builder:
 
     def _alternatives(self, op: _Op) -> list[tuple[int, int]]:
         """Machines and durations; a fixed operation has its own machine alone."""
+        if op.upkeep is not None:
+            return [(self.machine_at[op.unit], op.upkeep.duration_s)]
         center = self.centers[op.center]
         out = []
         for m, unit in self.units_of[op.center]:
@@ -506,6 +560,8 @@ class _Builder:
         center = self.centers[op.center].id
         preds: dict[int, int] = {}
         release = -FAR
+        if op.upkeep is not None:
+            return [], self.tick(op.upkeep.earliest_ns)
         for request, _ in op.requests:
             step = self.step_at[request].get(center)
             release = max(
@@ -518,7 +574,7 @@ class _Builder:
                 key = (request, before)
                 release = max(release, self.arrived.get(key, -FAR) + lag)
                 for p in self.covering.get(key, []):
-                    preds[p] = lag
+                    preds[p] = max(0, lag - self._gone(p))
         if op.status in (OpStatus.RUNNING, OpStatus.DONE):
             return [], -FAR
         return sorted(preds.items()), release
@@ -554,14 +610,25 @@ class _Builder:
             center = self.centers[op.center].id
             steps = [self.step_at[r].get(center) for r, _ in op.requests]
             held = () if op.status is OpStatus.DONE else tuple(s for s in steps if s is not None)
-            centers = tuple((p, self.centers[self.ops[p].center].id) for p, _ in before)
-            work.append(Work(steps=held, before=centers))
+            centers = tuple(
+                Before(p, self.centers[self.ops[p].center].id, lag, self._gone(p))
+                for p, lag in before
+            )
+            latest = None if op.upkeep is None else self.tick(op.upkeep.latest_ns)
+            work.append(Work(steps=held, before=centers, latest=latest))
         span = Span(from_ns=self.origin, until_ns=self.closed_until, tick=self.tick)
         return limits_of(self.plant, work, span)
 
+    def _gone(self, index: int) -> int:
+        """Seconds since the end of an operation that is over; else 0."""
+        op = self.ops[index]
+        if op.status is not OpStatus.DONE or op.response is None or not op.response.end_ns:
+            return 0
+        return max(0, -self.tick(op.response.end_ns))
+
     def _family(self, op: _Op) -> int:
-        """Index of the family; ended work leaves what is set up now as it is."""
-        if op.status is OpStatus.DONE:
+        """Index of the family; ended work and maintenance leave what is set up now as it is."""
+        if op.status is OpStatus.DONE or op.upkeep is not None:
             return -1
         return self.centers[op.center].families.index(op.family)
 
@@ -576,23 +643,30 @@ class _Builder:
     def _assemble(self) -> Problem:
         used = {r for op in self.ops for r, _ in op.requests}
         live = [r for r in self.requests if r in used]
-        job_at = {r: j for j, r in enumerate(live)}
         due = [self.tick(self.requests[r].due_ns) for r in live]
+        release = [self.tick(self.requests[r].release_ns) for r in live]
+        weight = [self.requests[r].priority for r in live]
+        for op in self.ops:
+            if op.upkeep is not None:  # a job of its own, due never
+                live.append(op.id)
+                due.append(FAR)
+                release.append(self.tick(op.upkeep.earliest_ns))
+                weight.append(0)
+        job_at = {r: j for j, r in enumerate(live)}
         arcs = [self._arcs(k) for k in range(len(self.ops))]
         machines, calendar = self._machines()
         sinks: list[list[int]] = []
         tails = []
         for op in self.ops:
             center = self.centers[op.center].id
-            sinks.append(
-                [
-                    job_at[r]
-                    for r, _ in op.requests
-                    if not any(center in step.after for step in self.routing[r])
-                ]
-            )
-            tails.append(self.centers[op.center].transit_s)
-        served = [[job_at[r] for r, _ in op.requests] for op in self.ops]
+            last = [
+                r
+                for r, _ in op.requests
+                if not any(center in step.after for step in self.routing[r])
+            ]
+            sinks.append([job_at[op.id]] if op.upkeep is not None else [job_at[r] for r in last])
+            tails.append(0 if op.upkeep is not None else self.centers[op.center].transit_s)
+        served = [[job_at[r] for r, _ in op.requests] or [job_at[op.id]] for op in self.ops]
         return assemble(
             name=self.plant.site,
             origin_ns=self.origin,
@@ -611,13 +685,10 @@ class _Builder:
                     self.machine_at[op.unit] if op.status is not OpStatus.FREE else -1
                     for op in self.ops
                 ],
-                "quantity": [sum(p for _, p in op.requests) for op in self.ops],
+                "quantity": [op.pieces or 1 for op in self.ops],
                 "capacity": [self.centers[op.center].capacity for op in self.ops],
             },
-            jobs={
-                "release": [self.tick(self.requests[r].release_ns) for r in live],
-                "weight": [self.requests[r].priority for r in live],
-            },
+            jobs={"release": release, "weight": weight},
             machines=machines,
             setup=self._setup(),
             sinks=sinks,
@@ -628,7 +699,9 @@ class _Builder:
             machine_ids=[unit.path for _, unit in self.units],
             work_center_ids=[c.id for c in self.centers],
             op_requests=[op.requests for op in self.ops],
-            op_product=[self.requests[op.requests[0][0]].product for op in self.ops],
+            op_product=[
+                self.requests[op.requests[0][0]].product if op.requests else "" for op in self.ops
+            ],
             op_program=[op.family for op in self.ops],
             limits=self._limits([preds for preds, _ in arcs]),
         )
@@ -668,21 +741,24 @@ def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
     work = problem.op_fixed_work.copy()
     machine = problem.op_fixed_machine.copy()
     for o, op in enumerate(ops):
-        if op.status is OpStatus.RUNNING:
+        if op.upkeep is not None and op.status is OpStatus.RUNNING:
+            start[o], work[o] = op.planned
+            begin[o] = 0
+        elif op.status is OpStatus.RUNNING:
             seen = op.response.start_ns if op.response else 0
             start[o] = min(0, problem.ticks(seen)) if seen else 0
             begin[o], work[o] = 0, _remaining(problem, o, op)
         elif op.status is OpStatus.DONE and op.response is not None:
-            end = min(0, problem.ticks(op.response.end_ns)) if op.response.end_ns else 0
-            begun = problem.ticks(op.response.start_ns) if op.response.start_ns else end
-            start[o] = begin[o] = min(begun, end)
-            work[o] = end - start[o]
+            # It ends now for the problem; how long ago that was is taken off its lags.
+            begun = problem.ticks(op.response.start_ns) if op.response.start_ns else 0
+            start[o] = begin[o] = min(begun, 0)
+            work[o] = -start[o]
     for o in problem.op_order[status[problem.op_order] == OpStatus.LOCKED].tolist():
         if any(status[p] == OpStatus.FREE for p, _ in problem.preds(o)):
             status[o], machine[o] = OpStatus.FREE, -1
     locked = np.flatnonzero(status == OpStatus.LOCKED)
     queue = sorted(
-        np.flatnonzero(status != 0).tolist(),
+        np.flatnonzero((status != 0) & (status != OpStatus.DONE)).tolist(),
         key=lambda o: (int(machine[o]), int(status[o] != OpStatus.RUNNING), ops[o].queue, o),
     )
     timing_status = status.copy()
@@ -697,7 +773,8 @@ def _with_locked(problem: Problem, ops: Sequence[_Op]) -> Problem:
     ptr = np.zeros(problem.n_machines + 1, np.int64)
     taken = machine[np.array(queue, np.int64)]
     np.cumsum(np.bincount(taken, minlength=problem.n_machines), out=ptr[1:])
-    starts, _, _, done = retime(trial.arrays, machine, ptr, np.array(queue, np.int64))
+    timed = np.where(status == OpStatus.DONE, -1, machine)  # what is over waits for nobody
+    starts, _, _, done = retime(trial.arrays, timed, ptr, np.array(queue, np.int64))
     if done < len(queue):
         return _with_locked(problem, [_freed(op) for op in ops])
     for o in locked.tolist():

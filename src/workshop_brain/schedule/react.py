@@ -177,7 +177,8 @@ def _answer(
         is_new = bool(((problem.op_status == OpStatus.FREE) & (plan.machine < 0)).any())
         start = next((row for row in scored if is_new and _plain(row) in KEEPING), scored[0])
         most = iterations * (NEW_MOVES if is_new else 1)
-        better = polish(_ground(problem, held, start[1]), start[2], plan, weights, most, seed)
+        ground = _ground(problem, held, start[1])
+        better = _attempt(lambda: polish(ground, start[2], plan, weights, most, seed)) or start[2]
         kpis = objective(problem, better, plan, weights, prices)
         if kpis.objective < (1.0 - weights.worth) * start[0].objective:
             rows = [*scored, (kpis, f"{start[1]}+search", better)]

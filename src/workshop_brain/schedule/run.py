@@ -56,7 +56,11 @@ def _told(problem: Problem, rows: Sequence[Unscheduled]) -> list[dict[str, Any]]
     out = []
     for row in rows:
         told = row.as_dict()
-        told["why"] |= sentences(problem, row.why)
+        why = {
+            key.removesuffix("_ns"): problem.ticks(value) if key.endswith("_ns") else value
+            for key, value in told["why"].items()
+        }
+        told["why"] = why | sentences(problem, row.why)
         out.append(told)
     return out
 

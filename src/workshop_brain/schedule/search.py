@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from workshop_brain.errors import InfeasibleError
 from workshop_brain.schedule import lists, tabu
 from workshop_brain.schedule.moves import DUE, WORK, Tables, best_plan, lay_out, search
 from workshop_brain.schedule.objective import PLANT_WEIGHTS, Weights, objective
@@ -31,9 +32,11 @@ HEAT = 0.2
 """First temperature over mean duration x mean weight; measured in bench/schedule.py."""
 GOAL_STEP = 0.03
 """Makespan problems chase a goal this far below the best makespan so far."""
-SLACK = 2.0
+SLACK = (2.0, 1000, 0.6)
 """A move is given up once it costs this much more than allowed (mean duration x mean weight),
-although earlier finishes are pending."""
+although earlier finishes are pending: so much up to so many operations, then less by this power of
+their number, since what is lost is followed much further there. Nine of ten moves are lost, and
+took 97 % of the steps at 10,000 operations; chosen on processor time, see docs/benchmarks.md."""
 LISTED = 15_000
 """Operations that the polish of the reaction path may place anew under limits; about 25 ms."""
 EXCHANGES = 8
@@ -94,7 +97,10 @@ def improve(
         raise ValueError("improve: give either seconds or iterations")
     reference = (previous or plan) if stable else None
     begin = time.perf_counter()
-    base = right_shift(problem, plan)
+    try:
+        base = right_shift(problem, plan)
+    except InfeasibleError:  # with limits not every plan is the earliest in its own order
+        base = plan
     start_value = objective(problem, base, reference, weights).objective
     kind: type[_Run] = _Moves
     if problem.limits is not None:
@@ -213,7 +219,7 @@ class _Moves(_Run):
         self.searchers = [self._fresh(seed * 1000 + k) for k in range(self.workers)]
         self.seen = [0.0] * self.workers
         unit = _unit(problem, self.searchers[0], weights)
-        self.heat, self.slack = HEAT * unit, SLACK * unit
+        self.heat, self.slack = HEAT * unit, slack(problem) * unit
 
     def _fresh(self, seed: int) -> Tables:
         due = self._goal() if self.target else None
@@ -340,6 +346,12 @@ class _Lists(_Run):
             one.cost[0] = best.cost[1]
 
 
+def slack(problem: Problem) -> float:
+    """How much more than allowed a move may cost for a while, in typical delays."""
+    most, ops, power = SLACK
+    return float(most * min(1.0, (ops / max(1, problem.n_ops)) ** power))
+
+
 def _shortest(problem: Problem) -> NDArray[np.int64]:
     """Shortest duration of each FREE operation."""
     shortest: NDArray[np.int64] = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1])
@@ -380,6 +392,6 @@ def polish(
         return better if values[1] < values[0] else plan
     tables = lay_out(problem, plan, previous, weights, seed)
     late, setup = float(weights.tardiness), float(weights.setup)
-    slack = SLACK * _unit(problem, tables, weights)
-    search(tables, iterations, 0.0, 0.0, slack, late, setup, float(weights.end), problem.now)
+    most = slack(problem) * _unit(problem, tables, weights)
+    search(tables, iterations, 0.0, 0.0, most, late, setup, float(weights.end), problem.now)
     return best_plan(problem, tables)

@@ -10,10 +10,10 @@ import numpy as np
 
 from workshop_brain.model.decision import Message
 from workshop_brain.schedule.calendars import advance, op_times
+from workshop_brain.schedule.limit_rows import cuts, rows_of
 from workshop_brain.schedule.limits import Limits
 from workshop_brain.schedule.objective import setups_of
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.serial import cuts, rows_of
 from workshop_brain.schedule.structure import FAR, OpStatus, Problem
 
 Found = tuple[Message, int]

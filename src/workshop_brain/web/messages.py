@@ -267,7 +267,7 @@ def day_time(moment: datetime, language: str) -> str:
     return f"{moment.day} {_MONTHS[moment.month - 1]} {moment:%H:%M}"
 
 
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _SECONDS = {"_s": 1.0, "_min": 60.0, "_h": 3600.0}
 
 

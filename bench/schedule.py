@@ -21,8 +21,9 @@ from workshop_brain.schedule.moves import PRICED, TRIED, WORK, lay_out, search
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, objective
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
-from workshop_brain.schedule.run import DEADLINE_MS, Solver, react_weights, read
+from workshop_brain.schedule.run import DEADLINE_MS, react_weights, read
 from workshop_brain.schedule.search import HEAT, slack
+from workshop_brain.schedule.solver import Solver
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.timing import retime, sequences
 from workshop_brain.schedule.verify import verify

@@ -26,8 +26,9 @@ from workshop_brain.schedule.instance import document_problem
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.react import Reaction, react
-from workshop_brain.schedule.run import Solver, react_weights
+from workshop_brain.schedule.run import react_weights
 from workshop_brain.schedule.search import improve
+from workshop_brain.schedule.solver import Solver
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.verify import verify
 from workshop_brain.schedule.warm import warm_up

@@ -19,8 +19,9 @@ import numpy as np
 
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.run import Solver, read
+from workshop_brain.schedule.run import read
 from workshop_brain.schedule.search import improve
+from workshop_brain.schedule.solver import Solver
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.timing import sequences, timed
 from workshop_brain.schedule.verify import verify

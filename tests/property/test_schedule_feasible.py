@@ -9,7 +9,7 @@ from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.bound import bound
 from workshop_brain.schedule.moves import best_plan, lay_out, search
-from workshop_brain.schedule.objective import Weights, objective
+from workshop_brain.schedule.objective import Weights, near_ops, objective
 from workshop_brain.schedule.plan import Plan, carry
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import Rule, construct
@@ -142,6 +142,31 @@ def test_search_keeps_account_of_its_cost(
     start = objective(problem, plan, plan, weights).objective
     value = objective(problem, best_plan(problem, tables), plan, weights).objective
     assert value - start == pytest.approx(float(tables.cost[1]), abs=1e-6)
+
+
+@FAST
+@given(problems(), st.integers(0, 99), st.floats(0.0, 0.5))
+def test_no_more_near_operations_change_machine_than_may(
+    problem: Problem, seed: int, share: float
+) -> None:
+    plan = construct(problem, Rule.FIFO)
+    weights = Weights(move=0.0, shift=0.0, near_s=40, changes=share)
+    near = near_ops(problem, plan, weights)
+    better = improve(problem, plan, iterations=600, seed=seed, weights=weights).plan
+    assert verify(problem, better) == []
+    assert int((near & (better.machine != plan.machine)).sum()) <= int(share * near.sum())
+
+
+@FAST
+@given(st.data())
+def test_a_repair_keeps_to_the_share_when_a_candidate_does(data: st.DataObject) -> None:
+    problem = data.draw(problems())
+    plan = construct(problem, Rule.ATCS)
+    weights = Weights(near_s=40, changes=0.0, calm=0.0, steady=0.0)
+    event = data.draw(events(problem, problem.now))
+    found = react(problem, plan, event, weights=weights, iterations=50)
+    moved = [row.kpis["near_moves"] for row in found.candidates]
+    assert (found.kpis.near_moves == 0) == (min(moved) == 0)
 
 
 @settings(FAST, max_examples=40)

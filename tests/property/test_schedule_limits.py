@@ -1,6 +1,7 @@
 """Under all limits at once every plan passes the independent checker, and costs what is said."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from workshop_brain.schedule.objective import PLANT_WEIGHTS, objective, setups_o
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.react import react
 from workshop_brain.schedule.rules import Rule, construct
-from workshop_brain.schedule.structure import OpStatus, Problem, assemble
+from workshop_brain.schedule.structure import FAR, OpStatus, Problem, assemble
 from workshop_brain.schedule.verify import verify
 
 FAST = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -183,3 +184,75 @@ def test_the_checker_and_a_look_at_every_tick_agree_on_tools_and_people(seed: in
     loose = construct(problem.with_(limits=Limits()), Rule.EDD)
     kinds = {violation.kind for violation in verify(problem, loose)}
     assert bool(kinds & {"tool", "operator"}) == _is_short(problem, loose)
+
+
+def with_furnace(rng: random.Random) -> Problem:
+    """A tight problem whose fourth machine takes several operations at a time."""
+    problem = tight(rng)
+    limits = problem.limits
+    assert limits is not None
+    hot = [o for o in range(problem.n_ops) if 3 in problem.alternatives(o)]
+    return problem.with_(
+        limits=replace(
+            limits,
+            batches=((3, rng.randint(2, 4)),),
+            sizes=tuple((o, 2) for o in hot if rng.random() < 0.3),
+            buffered=tuple(row for row in limits.buffered if row[0] not in hot),
+        )
+    )
+
+
+@FAST
+@given(st.integers(0, 10**6))
+def test_what_never_comes_back_takes_only_its_own_jobs_furnaces_included(seed: int) -> None:
+    rng = random.Random(seed)
+    problem = with_furnace(rng)
+    plan = _plan(problem, Rule.EDD)
+    if plan is None:
+        return
+    assert verify(problem, plan) == []
+    t, machine = rng.randint(1, 15), rng.randrange(4)
+    event = Event(
+        time_ns=t * 10**9,
+        kind=EventKind.BREAKDOWN,
+        path=problem.machine_ids[machine],
+        payload={"until_ns": FAR * 10**9},
+    )
+    answer = react(problem, plan, event, frozen_s=rng.randint(0, 6), iterations=20)
+    assert verify(answer.problem, answer.plan) == []
+    there = (answer.plan.machine == machine) & (answer.plan.end > t)
+    assert not there.any()
+    kinds = {row.why.id.removeprefix("schedule.left_") for row in answer.unscheduled}
+    assert kinds <= {"lost", "no_machine", "max_lag", "deadline", "no_place", "conflict", "needs"}
+
+
+def _running(problem: Problem, plan: Plan, t: int, m: int) -> list[int]:
+    here = (plan.machine == m) & (plan.start <= t) & (t < plan.end)
+    return [int(o) for o in np.flatnonzero(here)]
+
+
+@FAST
+@given(st.integers(0, 10**6))
+def test_the_checker_and_a_look_at_every_tick_agree_on_loads(seed: int) -> None:
+    rng = random.Random(seed)
+    problem = with_furnace(rng)
+    plan = construct(problem.with_(limits=Limits(batches=((3, 99),))), Rule.EDD)
+    o = rng.choice(range(problem.n_ops))
+    by = max(rng.choice([-4, -1, 0, 0, 1, 3]), -int(plan.start[o]))
+    start, end, setup = plan.start.copy(), plan.end.copy(), plan.setup_start.copy()
+    start[o], end[o], setup[o] = start[o] + by, end[o] + by, setup[o] + by
+    moved = Plan(machine=plan.machine, start=start, end=end, setup_start=setup)
+    kinds = {v.kind for v in verify(problem, moved)}
+    limits = problem.limits
+    assert limits is not None
+    room, size = limits.batches[0][1], dict(limits.sizes)
+    is_wrong = False
+    for t in range(int(moved.end.max())):
+        for m in range(problem.n_machines):
+            load = _running(problem, moved, t, m)
+            spans = {(int(moved.start[x]), int(moved.end[x])) for x in load}
+            families = [int(problem.op_family[x]) for x in load]
+            if len(load) > 1:
+                is_wrong |= m != 3 or len(spans) > 1 or len(set(families)) > 1 or families[0] < 0
+            is_wrong |= m == 3 and sum(size.get(x, 1) for x in load) > room
+    assert bool(kinds & {"overlap", "together", "capacity", "family"}) == is_wrong

@@ -9,7 +9,8 @@ from bench.schedule import document
 from workshop_brain.schedule.instance import document_problem
 from workshop_brain.schedule.objective import Weights, objective
 from workshop_brain.schedule.rules import Rule, construct
-from workshop_brain.schedule.run import Solver, solve_file_text
+from workshop_brain.schedule.run import solve_file_text
+from workshop_brain.schedule.solver import Solver
 from workshop_brain.schedule.structure import Problem, assemble
 from workshop_brain.schedule.verify import verify
 

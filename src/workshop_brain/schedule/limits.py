@@ -92,7 +92,7 @@ class Limits:
     batches
         ``(machine, capacity)``: operations of one family and duration may run there together, as
         one load: they start together, and what they take of the capacity does not exceed it. The
-        machine's own needs count once a load.
+        machine's own needs count once a load, and its changeover needs what any of them asks.
     sizes
         ``(operation, size)``: what it takes of a load; 1 where nothing is said.
     tariff

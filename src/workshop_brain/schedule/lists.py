@@ -193,16 +193,30 @@ def _join_ring(mate: Ints, o: int, q: int) -> None:
 
 
 @kernel
+def _after_the_last(b: Rows, mate: Ints, wish: Ints, o: int) -> None:
+    """Put a whole ring where its last one stands in the list: by then all of it can be placed."""
+    last, x = wish[b.group[o]], mate[o]
+    while x != o:
+        last = max(last, wish[b.group[x]])
+        x = mate[x]
+    wish[b.group[o]] = last
+    x = mate[o]
+    while x != o:
+        wish[b.group[x]] = last
+        x = mate[x]
+
+
+@kernel
 def search_lists(
     a: Arrays, b: Rows, price: Prices, t: Searcher, moves: int, hot: float, cold: float, room: int
 ) -> int:
     """Try moves on a list, from hot to cold; FITS, or TABLE_FULL when the room was too small."""
     rng = t.rng
-    now = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, room)
+    now = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, False, room)
     if now.code != FITS:
         return now.code
     groups, steps = len(t.wish), len(b.tariff_at)
-    old_mate = t.mate.copy()
+    old_mate, old_wishes = t.mate.copy(), t.wish.copy()
     for step in range(moves):
         heat = hot + (cold - hot) * step / moves
         limit = heat * draw(rng, 1 << 20) / (1 << 20)
@@ -213,7 +227,7 @@ def search_lists(
         old_wish, old_machine, old_hold = t.wish[g], t.machine[o], t.hold_back[o]
         is_load = b.load[now.machine[o]] > 0
         if is_load:
-            old_mate[:] = t.mate
+            old_mate[:], old_wishes[:] = t.mate, t.wish
         options = a.alt_ptr[o + 1] - a.alt_ptr[o]
         kind = draw(rng, 100)
         is_paid = steps > 0 and b.power[now.machine[o]] > 0.0
@@ -225,6 +239,7 @@ def search_lists(
             if q >= 0:
                 t.machine[o] = now.machine[q]
                 _join_ring(t.mate, o, q)
+                _after_the_last(b, t.mate, t.wish, o)
         elif is_paid and kind < 30:
             if old_hold > -FAR and draw(rng, 2) == 0:
                 t.hold_back[o] = -FAR
@@ -247,12 +262,12 @@ def search_lists(
             if draw(rng, 3) == 0:
                 by = 1 + draw(rng, 3)
             t.wish[g] += 2 * by + 1 if draw(rng, 3) == 0 else -2 * by - 1
-        found = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, room)
+        found = place_all(a, b, t.wish, t.machine, t.hold_back, t.mate, False, False, room)
         t.tally[0] += 1
         if found.code == TABLE_FULL:
             t.wish[g], t.machine[o], t.hold_back[o] = old_wish, old_machine, old_hold
             if is_load:
-                t.mate[:] = old_mate
+                t.mate[:], t.wish[:] = old_mate, old_wishes
             return TABLE_FULL
         is_taken = found.code == FITS
         value = 0.0
@@ -262,7 +277,7 @@ def search_lists(
         if not is_taken:
             t.wish[g], t.machine[o], t.hold_back[o] = old_wish, old_machine, old_hold
             if is_load:
-                t.mate[:] = old_mate
+                t.mate[:], t.wish[:] = old_mate, old_wishes
             continue
         now = found
         t.cost[0] = value
@@ -322,8 +337,10 @@ def best_plan(problem: Problem, t: Searcher) -> Plan:
     room = table_room(problem)
     while True:
         found = place_all(
-            a, b, t.best_wish, t.best_machine, t.best_hold_back, t.best_mate, False, room
+            a, b, t.best_wish, t.best_machine, t.best_hold_back, t.best_mate, False, False, room
         )
         if found.code == FITS:
             return as_plan(found)
+        if found.code != TABLE_FULL:
+            raise InfeasibleError(f"operation {problem.op_ids[found.op]!r} left its place")
         room *= 2

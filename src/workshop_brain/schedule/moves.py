@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.kernel import kernel
 from workshop_brain.schedule.calendars import op_times
-from workshop_brain.schedule.objective import Weights, cost_columns
+from workshop_brain.schedule.objective import Weights, cost_columns, near_ops
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.structure import Problem
 from workshop_brain.schedule.timing import durations, sequences, timed
@@ -39,7 +39,7 @@ APPRAISE = 500
 (START, END, WORK, READY, FAMILY, STATUS, MACHINE, POSITION, PRED, PRED_END, SUCC, SUCC_END) = (
     range(12)
 )
-(SINK, SINK_END, TAIL, QUEUED, LOGGED, ALT, ALT_END, REF_MACHINE, REF_START) = range(12, 21)
+(SINK, SINK_END, TAIL, QUEUED, LOGGED, ALT, ALT_END, REF_MACHINE, REF_START, NEAR) = range(12, 22)
 # machines
 (BASE, LENGTH, FIXED, FREE, FAMILY_NOW, TABLE, CLOSED, CLOSED_END) = range(8)
 # jobs
@@ -47,7 +47,7 @@ APPRAISE = 500
 # prices of an operation
 (FLOW, SHIFT, MOVE) = range(3)
 # counters
-(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY, PRICED, LATE) = range(8)
+(LOGS, JOB_LOGS, STEPS, TRIED, TAKEN, EARLY, PRICED, LATE, NEAR_MOVED, NEAR_MOST) = range(10)
 FAR_BACK = -(1 << 50)
 
 
@@ -563,15 +563,18 @@ def _best_spot(
     ready: int,
     heat: float,
     count: Ints,
+    is_held: bool,
 ) -> tuple[int, int]:
     """The most promising place for ``o`` (taken out), with some luck: alternative and position."""
     best, best_alt, best_k = np.inf, -1, -1
     first, last = ops[o, ALT], ops[o, ALT_END]
-    if last - first > WAYS:
+    if last - first > WAYS and not is_held:
         first += draw(rng, last - first - WAYS + 1)
         last = first + WAYS
     for a in range(first, last):
         m, work = alts[a, 0], alts[a, 1]
+        if is_held and m != ops[o, MACHINE]:
+            continue
         fixed, length = machines[m, FIXED], machines[m, LENGTH]
         low = max(fixed, _after(ops, machines, seq, m, ready) - 2)
         high = min(length, _after(ops, machines, seq, m, ops[o, START]) + 4)
@@ -674,6 +677,9 @@ def search(
         if old_k + 1 < machines[old_m, LENGTH]:
             follower = seq[machines[old_m, BASE] + old_k + 1]
         ready = _ready(ops, arcs, o)
+        is_near = ops[o, NEAR] == 1
+        is_held = is_near and old_m == ops[o, REF_MACHINE]
+        is_held = is_held and count[NEAR_MOVED] >= count[NEAR_MOST]
         _take_out(ops, machines, seq, o)
         if draw(rng, 100) < GUIDED_SHARE:
             alt, spot = _best_spot(
@@ -691,6 +697,7 @@ def search(
                 ready,
                 heat,
                 count,
+                is_held,
             )
             if alt < 0:
                 _put_in(ops, machines, seq, o, old_m, old_k)
@@ -698,7 +705,7 @@ def search(
             m, work = alts[alt, 0], alts[alt, 1]
         else:
             options = ops[o, ALT_END] - ops[o, ALT]
-            if options > 1 and draw(rng, 2) == 0:
+            if options > 1 and not is_held and draw(rng, 2) == 0:
                 k = ops[o, ALT] + draw(rng, options)
                 m, work = alts[k, 0], alts[k, 1]
             spot = _spot(ops, machines, seq, rng, o, m, ready)
@@ -781,6 +788,11 @@ def search(
             at_best = False
         _forget(ops, jobs, log, job_log, count, False)
         count[TAKEN] += 1
+        if is_near and m != old_m:
+            if old_m == ops[o, REF_MACHINE]:
+                count[NEAR_MOVED] += 1
+            elif m == ops[o, REF_MACHINE]:
+                count[NEAR_MOVED] -= 1
         cost[0] += delta
         if cost[0] < cost[1] - 1e-6:
             cost[1] = cost[0]
@@ -807,7 +819,7 @@ def lay_out(
     at = np.repeat(base - ptr[:-1], np.diff(ptr)) + np.arange(len(order))
     seq = np.full(int(room.sum()), -1, np.int64)
     seq[at] = order
-    ops = np.zeros((n, 21), np.int64)
+    ops = np.zeros((n, 22), np.int64)
     free = np.flatnonzero((plan.machine >= 0) & (problem.op_status == 0))
     ops[:, START], ops[:, END], ops[:, MACHINE] = plan.start, plan.end, plan.machine
     ops[free, WORK] = durations(problem, free, plan.machine)
@@ -822,6 +834,12 @@ def lay_out(
     ops[:, TAIL] = problem.op_tail
     ops[:, REF_MACHINE] = -1 if previous is None else previous.machine
     ops[:, REF_START] = -1 if previous is None else previous.start
+    tally = np.zeros(10, np.int64)
+    near = near_ops(problem, previous, weights)
+    if previous is not None and weights.changes < 1.0:
+        ops[:, NEAR] = near
+        tally[NEAR_MOST] = int(weights.changes * near.sum())
+        tally[NEAR_MOVED] = int((near & (plan.machine != previous.machine)).sum())
     machines = np.zeros((count, 8), np.int64)
     machines[:, BASE], machines[:, LENGTH] = base, np.diff(ptr)
     machines[:, FIXED] = np.bincount(plan.machine[fixed], minlength=count)
@@ -867,7 +885,7 @@ def lay_out(
         log=np.zeros((n, 3), np.int64),
         job_log=np.zeros((problem.n_jobs, 2), np.int64),
         late=np.zeros(problem.n_jobs, np.int64),
-        tally=np.zeros(8, np.int64),
+        tally=tally,
     )
 
 

@@ -36,6 +36,9 @@ class Weights:
     end, end_by
         Price of a job that ends after the tick ``end_by``, whatever its due date: keeps the whole
         plan from ending late for the sake of a few due dates.
+    changes
+        Largest share of the near operations (to start within ``near_s``) that a search puts on
+        another machine; a repair keeps to it where a candidate does. 1: as prices say.
     calm
         Share of the objective by which a new plan from scratch must beat the best one that keeps
         the sequences (right-shift, re-route) before it is preferred.
@@ -54,6 +57,7 @@ class Weights:
     move: float = 0.5
     shift: float = 0.05
     near_s: int = 8 * 3600
+    changes: float = 1.0
     far: float = 0.05
     end: float = 0.0
     end_by: float = float(FAR)
@@ -186,6 +190,15 @@ def cost_columns(problem: Problem, previous: Plan | None, weights: Weights) -> P
         at_all[known] = np.maximum(near[known], weights.far)
     mean = float(shortest.mean()) if n else 0.0
     return flow, near * weights.shift, at_all * weights.move * mean
+
+
+def near_ops(problem: Problem, previous: Plan | None, weights: Weights) -> NDArray[np.bool_]:
+    """FREE operations that were to start within ``near_s``, shape (n_ops,); none without a plan."""
+    if previous is None:
+        return np.zeros(problem.n_ops, bool)
+    near: NDArray[np.bool_] = (problem.op_status == OpStatus.FREE) & (previous.machine >= 0)
+    near &= previous.start < problem.now + weights.near_s
+    return near
 
 
 def objective(

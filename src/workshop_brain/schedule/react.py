@@ -24,7 +24,14 @@ from workshop_brain.model.decision import Candidate
 from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule.document_limits import arcs_of, with_job_limits
 from workshop_brain.schedule.instance import job_numbers, job_rows
-from workshop_brain.schedule.objective import PLANT_WEIGHTS, Kpis, Weights, cost_columns, objective
+from workshop_brain.schedule.objective import (
+    PLANT_WEIGHTS,
+    Kpis,
+    Weights,
+    cost_columns,
+    near_ops,
+    objective,
+)
 from workshop_brain.schedule.partial import NEVER_S, Unscheduled, largest_part, reachable
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.rules import PLAIN, QUICK, Dispatcher, Rule, RuleParams
@@ -57,9 +64,8 @@ class Reaction:
     problem
         The problem after the event: use it for verify, diff, improve and the next event.
     steady
-        Improve on this: the same problem with the machines of the near window held, so that what
-        starts soon changes machine only where the event forces it; not held when the chosen plan
-        changes them already.
+        Improve on this: the same problem in which what the event delays within the frozen time
+        keeps its machine.
     plan
         The chosen plan, checked.
     previous
@@ -172,7 +178,8 @@ def _answer(
         ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
         key=lambda row: row[0].objective,
     )
-    scored = _calm_first(scored, weights)
+    most_near = int(weights.changes * near_ops(problem, plan, weights).sum())
+    scored = _calm_first(scored, weights, most_near)
     if iterations > 0 and scored:
         is_new = bool(((problem.op_status == OpStatus.FREE) & (plan.machine < 0)).any())
         start = next((row for row in scored if is_new and _plain(row) in KEEPING), scored[0])
@@ -182,14 +189,15 @@ def _answer(
         kpis = objective(problem, better, plan, weights, prices)
         if kpis.objective < (1.0 - weights.worth) * start[0].objective:
             rows = [*scored, (kpis, f"{start[1]}+search", better)]
-            scored = _calm_first(sorted(rows, key=lambda row: row[0].objective), weights)
+            rows = sorted(rows, key=lambda row: row[0].objective)
+            scored = _calm_first(rows, weights, most_near)
     broken = ""
-    for chosen, (kpis, taken, candidate) in enumerate(scored):
+    for chosen, (kpis, _, candidate) in enumerate(scored):
         violations = verify(problem, candidate)
         if not violations:
             return Reaction(
                 problem=problem,
-                steady=_ground(problem, held, taken),
+                steady=free,
                 plan=candidate,
                 previous=plan,
                 candidates=tuple(
@@ -217,11 +225,12 @@ def _ground(problem: Problem, held: Problem, name: str) -> Problem:
     return held if name.removesuffix("+search") in CALM else problem
 
 
-def _calm_first(rows: list[_Row], weights: Weights) -> list[_Row]:
+def _calm_first(rows: list[_Row], weights: Weights, most_near: int) -> list[_Row]:
     """Rows by objective, but calm ones first unless clearly beaten, and among them those that
-    keep the sequences."""
+    keep the sequences; behind all others those that change more near machines than they may."""
     rows = _prefer(rows, CALM, weights.steady)
-    return _prefer(rows, KEEPING, weights.calm)
+    rows = _prefer(rows, KEEPING, weights.calm)
+    return sorted(rows, key=lambda row: row[0].near_moves > most_near)
 
 
 def _prefer(rows: list[_Row], names: frozenset[str], margin: float) -> list[_Row]:

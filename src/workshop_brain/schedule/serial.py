@@ -392,6 +392,7 @@ def place_all(
     hold_back: Ints,
     mate: Ints,
     is_choosing: bool,
+    puts_off: bool,
     room: int,
 ) -> Placed:
     """The plan of a list of priorities.
@@ -407,6 +408,9 @@ def place_all(
         Earliest start that the list asks for.
     mate : shape (n_ops,)
         The next operation of a ring that wants to be one load; -1 = none.
+    puts_off
+        Whether what is to be one load with others waits in the list until they can be placed; a
+        list in the order of ``turn`` needs no such thing.
     room
         Steps of the tables; TABLE_FULL when they do not suffice.
     """
@@ -435,7 +439,7 @@ def place_all(
     while size > 0:
         g = heap[0]
         size = _first_out(heap, size, key)
-        if has_loads and deferred[g] < _DEFERRALS:
+        if puts_off and has_loads and deferred[g] < _DEFERRALS:
             later = _after_mates(a, b, f, mate, g)
             if later > key[g]:
                 deferred[g] += 1
@@ -466,20 +470,25 @@ def place_all(
                             continue
                     elif not is_choosing and m != machine[o]:
                         continue
-                    begin, leaves = free[m], -1
                     x = head[m]
                     if x >= 0 and filled[m] + b.part[o] <= b.load[m] and ready <= start[x]:
                         is_alike = a.op_family[x] == a.op_family[o] and a.op_family[o] >= 0
                         is_alike &= _work_on(a, x, m) == a.alt_duration[k]
+                        begin = changed = setup_start[x]
+                        if is_alike and change[x] > 0:
+                            changed = advance(
+                                a.closed_ptr, a.closed_start, a.closed_end, m, begin, change[x]
+                            )
+                            is_alike = wait(u, n + count + o, nobody, m, begin, changed) <= begin
                         if is_alike and wait(u, o, nobody, m, start[x], end[x]) <= start[x]:
                             if end[x] < s3 or (end[x] == s3 and m == machine[o]):
-                                s0, s1, s2, s3 = setup_start[x], start[x], start[x], end[x]
+                                s0, s1, s2, s3 = begin, changed, start[x], end[x]
                                 best_m, best_out, best_change = int(m), -1, 0
                                 is_joining = True
                             continue
                     if b.load[m] > 0 and b.out[o] >= 0:
                         continue
-                    x = last[m]
+                    begin, leaves, x = free[m], -1, last[m]
                     if x >= 0 and depart[x] < 0 and b.out[x] != o:
                         leaves = _leaves(a, b, u, x, end)
                         if leaves >= NEVER:
@@ -506,6 +515,8 @@ def place_all(
                     depart[x], settled[x] = best_out, 1
                 at[o], setup_start[o], start[o], end[o] = m, s0, s2, s3
                 change[o], before[o] = best_change, x
+                if is_joining and s1 > s0:
+                    is_full |= not take(u, n + count + o, nobody, m, s0, s1)
                 if best_change > 0:
                     is_full |= not take(u, n + count + o, 2 * n + count + m, m, s0, s1)
                 is_full |= not take(u, o, nobody if is_joining else n + m, m, s2, s3)
@@ -642,7 +653,7 @@ def lay(
     missed: list[Miss] = []
     alone: Laid | None = None
     while True:
-        found = place_all(a, b, wish, plan.machine, hold_back, mate, is_choosing, room)
+        found = place_all(a, b, wish, plan.machine, hold_back, mate, is_choosing, True, room)
         if found.code == FITS and is_choosing and b.load.any():
             alone = Laid(found, hold_back, mate)
             plan, is_choosing = as_plan(found), False

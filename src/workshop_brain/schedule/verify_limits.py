@@ -165,6 +165,7 @@ def _calls(
     ]
     changes = (family >= 0) & (problem.op_family[order] >= 0) & (setup > 0) & ~joined
     changes &= problem.op_status[order] == OpStatus.FREE
+    head = np.maximum.accumulate(np.where(joined, 0, np.arange(len(order))))
     low = plan.setup_start[order]
     high = _worked_all(clocks, machine, low, np.where(changes, setup, 0))
     rank = np.full(problem.n_ops, -1, np.int64)
@@ -179,20 +180,21 @@ def _calls(
         (sets, low, high, True),
     ):
         for name, (k, quantity) in asked.items():
-            if is_setup:
-                k, quantity = k[changes[k]], quantity[changes[k]]
-            rows = np.stack([begin[k], end[k], quantity, order[k]], axis=1)
+            if is_setup:  # what any operation of a load asks, its one changeover needs
+                k, quantity = k[changes[head[k]]], quantity[changes[head[k]]]
+            at = head[k] if is_setup else k
+            rows = np.stack([begin[at], end[at], quantity, order[k]], axis=1)
             if name not in tools:
                 rows = _while_open(rows, machine[k], clocks)
             parts.setdefault(name, []).append(rows[rows[:, 1] > rows[:, 0]])
     needy = np.zeros(len(order), bool)
     for places, _ in sets.values():
-        needy[places] = True
+        needy[head[places]] = True
     free = np.where(first, problem.machine_available[machine], np.roll(plan.end[order], 1))
     squeezed = needy & changes & ((low < free) | (high > plan.start[order]))
-    for at in np.flatnonzero(squeezed).tolist():
-        o, since = int(order[at]), int(free[at])
-        why = f"changeover from {low[at]} to {high[at]} is not between {since} and {plan.start[o]}"
+    for x in np.flatnonzero(squeezed).tolist():
+        o, since = int(order[x]), int(free[x])
+        why = f"changeover from {low[x]} to {high[x]} is not between {since} and {plan.start[o]}"
         found.append(bad("setup", problem, [o], why))
     return {name: np.concatenate(rows) for name, rows in parts.items()}
 

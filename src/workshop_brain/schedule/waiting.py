@@ -7,6 +7,7 @@ by looking at what it would have needed then, and who had it.
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workshop_brain.model.decision import Message
 from workshop_brain.schedule.calendars import advance, op_times
@@ -131,7 +132,7 @@ def _limit(
     """The limit without which an operation would start earlier."""
     m, start = int(plan.machine[o]), int(plan.start[o])
     n, count = problem.n_ops, problem.n_machines
-    change = setups_of(problem, plan)
+    change = _changes(problem, plan)
     begin = int(plan.setup_start[o])
     if begin > free and _earliest(problem, o, m, begin, setup, ready) == start:
         if setup and limits.has_setup_needs:
@@ -154,6 +155,18 @@ def _limit(
             told.params.update({"other": problem.op_ids[s], "lag_s": most})
             return told, s
     return _by_choice(problem, limits, plan, o, t)
+
+
+def _changes(problem: Problem, plan: Plan) -> NDArray[np.int64]:
+    """Changeover before each operation, ticks; that of a load for all in it."""
+    change = setups_of(problem, plan)
+    for m, _ in (problem.limits or Limits()).batches:
+        here = np.flatnonzero(plan.machine == m)
+        _, load = np.unique(plan.start[here], return_inverse=True)
+        most = np.zeros(len(here), np.int64)
+        np.maximum.at(most, load, change[here])
+        change[here] = most[load]
+    return change
 
 
 def _by_choice(problem: Problem, limits: Limits, plan: Plan, o: int, t: int) -> Found:
@@ -276,11 +289,11 @@ def _calls(problem: Problem, plan: Plan, change: Any, o: int, r: int) -> list[_H
     loads: set[tuple[int, int]] = set()
     for x in np.flatnonzero(plan.machine >= 0).tolist():
         m = int(plan.machine[x])
-        runs = of.get(x, 0)
+        runs, sets = of.get(x, 0), of.get(n + count + x, 0)
         if rows.load[m] == 0 or (m, int(plan.start[x])) not in loads:
             runs += of.get(n + m, 0)
+            sets += of.get(2 * n + count + m, 0)
             loads.add((m, int(plan.start[x])))
-        sets = of.get(n + count + x, 0) + of.get(2 * n + count + m, 0)
         spans = [(runs, int(plan.start[x]), int(plan.end[x]))]
         if sets and change[x] and problem.op_status[x] == OpStatus.FREE:
             begin = int(plan.setup_start[x])

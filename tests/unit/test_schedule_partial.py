@@ -186,6 +186,26 @@ def test_unknown_jobs_among_the_unscheduled_are_named() -> None:
         verify_file_text(json.dumps(data), json.dumps(bad))
 
 
+def test_of_a_large_plant_no_more_is_left_out_than_must_be() -> None:
+    machines, each = 10, 110
+    jobs = [
+        _job(f"J{m}.{k}", [[m, 1]], deadline=100, weight=1 + k % 3)
+        for m in range(machines)
+        for k in range(each)
+    ]
+    problem = document_problem(_document(*jobs, machines=machines))
+    assert problem.n_ops > 1000
+    part = largest_part(problem)
+    assert verify(part.problem, part.plan) == []
+    assert len(part.unscheduled) == machines * (each - 100)
+    # one job more that cannot be done at all is told so, and costs nobody else
+    late = [*jobs, _job("L", [[0, 5]], [[1, 5]], deadline=8, weight=9)]
+    more = largest_part(document_problem(_document(*late, machines=machines)))
+    kinds = {row.job: row.why.id for row in more.unscheduled}
+    assert kinds.pop("L") == "schedule.left_deadline"
+    assert len(kinds) == machines * (each - 100)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_the_part_is_as_valuable_as_the_best_of_all_choices(seed: int) -> None:
     rng = np.random.default_rng(seed)

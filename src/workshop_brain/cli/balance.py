@@ -61,6 +61,7 @@ KINDS = {
     "moves": "变动过多",
 }  # fmt: skip
 """Broken rules in Chinese."""
+MOST_SEED = 2**31 - 1
 
 
 @app.command()
@@ -85,6 +86,9 @@ def solve(
 ) -> None:
     """Balance a line: fewest stations for a cycle, or smallest cycle for stations."""
     _check_language(language)
+    _in_range("seed", seed, 0, MOST_SEED)
+    _in_range("max-moves", max_moves or 0, 0, 1_000_000)
+    _in_range("move-cost", move_cost, 0.0, 1e9)
     given = _read(file)
     before = dict(given.now)
     if keep is not None:
@@ -212,6 +216,7 @@ def release(
     _in_range("days", days, 2, 1000)
     _in_range("units", units, 50, 20_000)
     _in_range("tries", tries, 0, 100_000)
+    _in_range("seed", seed, 0, MOST_SEED)
     line = _read_motion(file)
     share = line.quantity / line.quantity.sum()
     models = np.random.default_rng(seed).choice(len(share), units, p=share).astype(np.int64)
@@ -255,6 +260,7 @@ def sequence(
     _in_range("seconds", seconds, 0.01, 86_400)
     _in_range("level", level, 0.0, 1e6)
     _in_range("days", days, 0, 1000)
+    _in_range("seed", seed, 0, MOST_SEED)
     line = _read_motion(file)
     wishes = Wishes(level=level)
     best = order_units(line.flow, line.units, wishes=wishes, days=days, seconds=seconds, seed=seed)

@@ -25,6 +25,8 @@ KNOWN = (
     "of them, or B2MML .xml"
 )
 """What instances look like: whole numbers in lines, documents, or tables."""
+NEVER_WRITTEN = ("machine", "overlap", "setup", "precedence")
+"""Broken rules that no event explains; a running plan may exceed durations and limits."""
 _TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
 
 
@@ -257,10 +259,19 @@ def export(
     """Write a plan for other systems: operations, what runs where, and which orders are late."""
     from workshop_brain.schedule.exchange import write_plan
     from workshop_brain.schedule.run import read, read_plan
+    from workshop_brain.schedule.verify import verify as violations_of
 
     text = _instance(file)
     problem = read(text, str(file))
-    found = read_plan(problem, _plan(plan, text, str(file)))
+    plan_text = _plan(plan, text, str(file))
+    found = read_plan(problem, plan_text)
+    for violation in violations_of(problem, found):
+        if violation.kind in NEVER_WRITTEN:
+            raise InfeasibleError(
+                f"{plan}: {violation.kind}: {', '.join(violation.ops)} {violation.detail}; such a "
+                "plan cannot be carried out and is not written"
+            )
+    _say_unscheduled(plan_text, language)
     if not timezone and text.lstrip().startswith("{"):
         timezone = str(json.loads(text).get("timezone") or "")
     written = write_plan(problem, found, to, language=language, timezone=timezone or "UTC")
@@ -273,6 +284,16 @@ def export(
         raise ConfigError(f"--output {output}: no folder can be made: {error.strerror}") from error
     for name, content in written.items():
         _write(output / name, content)
+
+
+def _say_unscheduled(plan_text: str, language: str) -> None:
+    """What a plan lists as left out, with its reasons, beside the tables that cannot hold them."""
+    body = json.loads(plan_text)
+    rows = body.get("unscheduled") if isinstance(body, dict) else None
+    for row in rows if isinstance(rows, list) else []:
+        why = row.get("why") if isinstance(row, dict) else None
+        if isinstance(why, dict) and why.get(language):
+            typer.echo(f"{why[language]}", err=True)
 
 
 def _write(output: Path | None, content: bytes) -> None:

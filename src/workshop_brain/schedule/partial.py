@@ -31,8 +31,13 @@ _RETRIES = 20
 """See ``serial.attempt``."""
 _TRIALS = 120
 """Most choices of jobs that are tried after the first that goes."""
-_WORK = 400_000
-"""Operations that are placed in those trials at most, so that large plants do not wait."""
+_WORK = 300_000
+"""Operations that are placed before no more choices are tried, so that large plants do not wait."""
+_LARGE = 1000
+"""Operations above which jobs are left out many at a time."""
+_LARGE_RETRIES = 3
+_ROUNDS = 40
+"""Most times that this is done before it is given up."""
 _RIVALS = 4
 """Jobs that are tried in the place of one that does not fit."""
 _TOLD = 3
@@ -206,15 +211,45 @@ def largest_part(problem: Problem, plan: Plan | None = None) -> Part:
     ways = [(by_due, True)]
     if plan is not None:
         ways = [(plan, False), (plan, True), *ways]
-    found = _Search(problem, ways, is_by_work=False)
-    found.leave()
-    if found.fought:
+    found = _Search(problem, ways, is_by_work=problem.n_ops > _LARGE)
+    if problem.n_ops > _LARGE:
+        if not found.leave_many():
+            found.leave()
         found.mend()
-        other = _Search(problem, ways, is_by_work=True)
-        other.leave()
+        return found.part()
+    found.leave()
+    if not found.fought:
+        return found.part()
+    found.mend()
+    tried = [found]
+    for is_by_work in (True, False):
+        other = _Search(problem, ways, is_by_work=is_by_work)
+        if is_by_work or not other.leave_many():
+            other.leave()
         other.mend()
-        found = min(found, other, key=lambda search: search.price(search.why))
+        tried.append(other)
+    found = min(tried, key=lambda search: search.price(search.why))
     return found.part()
+
+
+def _in_front(problem: Problem, keys: Plan, jobs: list[int]) -> Plan:
+    """Keys in which these jobs come first, in this order."""
+    start = keys.start.copy()
+    low = int(start.min(initial=0)) - len(jobs) * problem.n_ops
+    for rank, job in enumerate(jobs):
+        ops = np.flatnonzero(problem.op_job == job)
+        start[ops] = low + rank * problem.n_ops + np.arange(len(ops))
+    return replace(keys, start=start)
+
+
+def _filled(plan: Plan, keys: Plan) -> Plan:
+    """A plan as keys; what it leaves out keeps its old ones."""
+    gone = plan.machine < 0
+    return replace(
+        plan,
+        machine=np.where(gone, keys.machine, plan.machine),
+        start=np.where(gone, keys.start, plan.start),
+    )
 
 
 class _Search:
@@ -241,7 +276,9 @@ class _Search:
         self.why: dict[int, Message] = {}
         self.hopeless: set[int] = set()
         self.plan: Plan | None = None
-        self.trials = min(_TRIALS, _WORK // max(1, problem.n_ops))
+        self.trials, self.spent, self.retries = _TRIALS, 0, _RETRIES
+        if problem.n_ops > _LARGE:
+            self.ways, self.retries = ways[-2:][:1], _LARGE_RETRIES
 
     def fits(self, why: dict[int, Message]) -> tuple[Plan | None, list[Miss]]:
         """A plan without these jobs, or what did not fit."""
@@ -249,7 +286,8 @@ class _Search:
         missed: list[Miss] = []
         for keys, is_choosing in self.ways:
             left, wish = _without(self.problem, keys, all_, gone)
-            found, missed = attempt(left, wish, is_choosing, _RETRIES)
+            found, missed = attempt(left, wish, is_choosing, self.retries)
+            self.spent += self.problem.n_ops * (1 + len(missed))
             if found is not None:
                 break
         else:
@@ -268,6 +306,65 @@ class _Search:
                     "what has started keeps the limits in no way; the last plan stays valid"
                 )
             self.why[job] = message
+
+    def leave_many(self) -> bool:
+        """As ``leave``, many at a time, where deadlines alone are in the way; else False.
+
+        Without deadlines all jobs are placed, then those that are late go to the front, by their
+        deadlines; of those that are late even there, the lesser half is left out.
+        """
+        problem, limits = self.problem, self.problem.limits
+        assert limits is not None
+        latest = np.full(problem.n_ops, FAR, np.int64)
+        for o, tick in limits.deadlines:
+            latest[o] = min(latest[o], tick)
+        self._leave_impossible(latest)
+        loose = problem.with_(limits=replace(limits, deadlines=()))
+        keys, is_choosing = self.ways[0]
+        forward: list[int] = []
+        for _ in range(_ROUNDS):
+            all_, gone = self.jobs.closed(self.why, self.none)
+            left, wish = _without(loose, _in_front(problem, keys, forward), all_, gone)
+            found, _ = attempt(left, wish, is_choosing, self.retries)
+            if found is None:
+                return False
+            over = (found.machine >= 0) & (found.end > latest) & self.jobs.open
+            late = {min(self.jobs.of(o), key=self._least): o for o in np.flatnonzero(over).tolist()}
+            if not late:
+                self.plan, self.ways = found, [(_filled(found, keys), is_choosing)]
+                return True
+            if late.keys() <= set(forward):
+                least = sorted(late, key=self._least)
+                for job in least[: -(-len(least) // 2)]:
+                    forward.remove(job)
+                    others = set(forward) | (late.keys() - self.why.keys() - {job})
+                    if others:
+                        self.why[job] = self._conflict(job, others)
+                    else:
+                        self.hopeless.add(job)
+                        self.why[job] = self._reason(job, Miss(late[job], MISSED_DEADLINE))
+            else:
+                until = np.full(problem.n_jobs, FAR, np.int64)
+                np.minimum.at(until, problem.op_job, latest)
+                jobs = set(forward) | late.keys()
+                forward = sorted(jobs, key=lambda j: (int(until[j]), -int(self.jobs.worth[j])))
+        return False
+
+    def _leave_impossible(self, latest: NDArray[np.int64]) -> None:
+        """Leave out what would miss its deadline if it were alone in the plant."""
+        problem = self.problem
+        shortest = np.minimum.reduceat(problem.alt_duration, problem.alt_ptr[:-1])
+        end = np.where(self.jobs.open, 0, problem.now)
+        for o in problem.op_order.tolist():
+            if not self.jobs.open[o]:
+                continue
+            ready = max(int(problem.op_release[o]), problem.now)
+            ready = max([ready, *(int(end[p]) + lag for p, lag in problem.preds(o))])
+            end[o] = ready + shortest[o]
+            if end[o] > latest[o]:
+                for job in self.jobs.of(o) - self.why.keys():
+                    self.hopeless.add(job)
+                    self.why[job] = self._reason(job, Miss(o, MISSED_DEADLINE))
 
     def _victim(self, missed: list[Miss]) -> tuple[int, Message]:
         last = missed[-1]
@@ -366,7 +463,7 @@ class _Search:
 
     def _try(self, why: dict[int, Message]) -> bool:
         """Take this choice when it goes and leaves less out."""
-        if self.trials <= 0 or self.price(why) >= self.price(self.why):
+        if self.trials <= 0 or self.spent > _WORK or self.price(why) >= self.price(self.why):
             return False
         self.trials -= 1
         found, _ = self.fits(why)

@@ -38,7 +38,9 @@ from workshop_brain.schedule.structure import FAR, Arrays, OpStatus, Problem
 Ints = NDArray[np.int64]
 _BEGIN = -(1 << 60)
 _RETRIES = 60
-"""Times that what did not fit is put further forward before a problem counts as infeasible."""
+"""Times that what did not fit is put further forward before a problem counts as infeasible ..."""
+_RETRIED = 100_000
+"""... and operations that may be placed for that, beyond a few times."""
 _DEFERRALS = 3
 """Times that what is to be one load with others is put off until they can be placed."""
 _ROUNDS = 400
@@ -620,7 +622,7 @@ def arrange(problem: Problem, plan: Plan, is_choosing: bool = False) -> Plan:
 
 
 def attempt(
-    problem: Problem, plan: Plan, is_choosing: bool = False, retries: int = _RETRIES
+    problem: Problem, plan: Plan, is_choosing: bool = False, retries: int | None = None
 ) -> tuple[Plan | None, list[Miss]]:
     """As ``arrange``: the plan, or None when there is none, and what did not fit on the way."""
     found, missed = lay(problem, plan, is_choosing, retries)
@@ -636,7 +638,7 @@ class Laid(NamedTuple):
 
 
 def lay(
-    problem: Problem, plan: Plan, is_choosing: bool = False, retries: int = _RETRIES
+    problem: Problem, plan: Plan, is_choosing: bool = False, retries: int | None = None
 ) -> tuple[Laid | None, list[Miss]]:
     """The list in the order of a plan's starts, or None when none goes, and what did not fit.
 
@@ -650,6 +652,8 @@ def lay(
     if not is_choosing:
         hold_back, mate = held_back(problem, plan), mates(problem, plan)
     room, front = table_room(problem), int(wish.min(initial=0)) - 1
+    if retries is None:
+        retries = min(_RETRIES, max(4, _RETRIED // max(1, problem.n_ops)))
     missed: list[Miss] = []
     alone: Laid | None = None
     while True:

@@ -601,7 +601,7 @@ def _forbid(g: Graph, u: int, m: int, at: int, size: int) -> None:
     """What the move to come must not be undone by for a while."""
     old_m, old_at = g.ops[u, MACHINE], g.ops[u, AT]
     base = g.machines[old_m, BASE]
-    shortest = 10 + len(g.ops) // len(g.machines) // 2
+    shortest = 10 + len(g.ops) // len(g.machines) ** 2  # 10 + jobs over machines (Zhang et al.)
     until = g.tally[STEP] + shortest + draw(g.rng, max(1, shortest // 2))
     if m != old_m:
         choices = g.ops[u, ALT_END] - g.ops[u, ALT]

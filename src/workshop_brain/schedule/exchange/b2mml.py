@@ -73,7 +73,9 @@ def schedules_of(root: Any, name: str) -> list[Any]:
         found = []
     if not found:
         raise OrderError(f"{name}: is a {_local(root)[:60]}; an OperationsSchedule is needed")
-    space = str(found[0].tag)[1:].partition("}")[0]
+    space = str(found[0].tag).rpartition("}")[0][1:]
+    if not space:
+        raise OrderError(f'{name}: names no namespace; write xmlns="{NAMESPACE}" at its root')
     if not _NAMESPACES.fullmatch(space):
         raise OrderError(f"{name}: namespace {space[:80]!r} is not B2MML; it is {NAMESPACE}")
     return list(found)

@@ -22,7 +22,15 @@ from workshop_brain.schedule.exchange.cells import (
     yes_of,
 )
 from workshop_brain.schedule.exchange.document import FORMAT, MOST_OPS, MOST_SETUPS
-from workshop_brain.schedule.exchange.shifts import Key, Weekly, Window, closed, horizon, repeated
+from workshop_brain.schedule.exchange.shifts import (
+    Key,
+    Weekly,
+    Window,
+    closed,
+    horizon,
+    never_open,
+    repeated,
+)
 from workshop_brain.schedule.exchange.tables import Row, Table, read_tables
 
 MOST_PIECES = 1_000_000
@@ -485,6 +493,18 @@ class _Book:
             raise row.wrong(name, message) if row else OrderError(f"{self.files}: {message}")
         return round((moment - self.origin).total_seconds())
 
+    def _deadline(self, order: _Order) -> dict[str, int]:
+        """The order's deadline, where it has one."""
+        if order.deadline is None:
+            return {}
+        tick = self._tick(order.deadline)
+        if tick < 0:
+            raise order.row.wrong(
+                "deadline",
+                f"is before {self._begin()}, when planning starts; correct one of the two",
+            )
+        return {"deadline": tick}
+
     def _job(self, order: _Order, routings: Mapping[str, dict[str, _Step]]) -> dict[str, Any]:
         steps = routings.get(f"order:{order.id}") or routings.get(f"product:{order.product}")
         if steps is None:
@@ -497,7 +517,7 @@ class _Book:
             "release": 0 if order.release is None else self._tick(order.release),
             "due": None if order.due is None else self._tick(order.due),
             "weight": order.weight,
-            **({} if order.deadline is None else {"deadline": self._tick(order.deadline)}),
+            **self._deadline(order),
             "operations": [
                 {
                     "id": f"{order.id}.{step.id}",
@@ -689,7 +709,18 @@ class _Book:
                 "shifts for as long as is planned, by day of the week, or set repeat shifts to "
                 "weekly"
             )
-        return closed(rows)
+        shut = closed(rows)
+        for (kind, id), windows_of in shut.items():
+            if never_open(windows_of, until):
+                names = ", ".join(table.name for table in self.tables["calendars"])
+                raise OrderError(
+                    f"{names}: {kind} {id!r} is never open up to {self._date(until)}; correct its "
+                    "shifts and breaks, or take it out of the files"
+                )
+        return shut
+
+    def _begin(self) -> str:
+        return str(self.origin.astimezone(self.zone)) if self.origin else "0 s"
 
     def _date(self, tick: int) -> str:
         if self.origin is None:

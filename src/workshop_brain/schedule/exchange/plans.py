@@ -54,6 +54,7 @@ HEADERS: dict[str, dict[str, str]] = {
 WORDS = {
     "run": {"en": "run", "zh": "加工"}, "setup": {"en": "changeover", "zh": "换型"},
     "yes": {"en": "yes", "zh": "是"}, "no": {"en": "no", "zh": "否"},
+    "not planned": {"en": "not planned", "zh": "未排入"},
 }  # fmt: skip
 COLUMNS: dict[str, tuple[str, ...]] = {
     "operations": ("op", "order", "product", "step", "machine", "work_center", "setup_start",
@@ -135,8 +136,10 @@ def plan_tables(
     orders = []
     for j, id in enumerate(problem.job_ids):
         due, finish = int(problem.job_due[j]), int(done[j])
-        late = finish - due if due < FAR and finish > -FAR else None
         ops = np.flatnonzero(problem.op_job == j)
+        is_planned = finish > -FAR and bool((plan.machine[ops] >= 0).all())
+        late = finish - due if due < FAR and is_planned else None
+        said = ("yes" if late is not None and late > 0 else "no") if is_planned else "not planned"
         orders.append(
             {
                 "order": id,
@@ -144,9 +147,9 @@ def plan_tables(
                 "quantity": int(problem.op_quantity[ops].max(initial=1)),
                 "weight": int(problem.job_weight[j]),
                 "due": instant(due) if due < FAR else None,
-                "finish": instant(finish) if finish > -FAR else None,
+                "finish": instant(finish) if is_planned else None,
                 "late_s": max(0, late) if late is not None else None,
-                "is_late": WORDS["yes" if late is not None and late > 0 else "no"][language],
+                "is_late": WORDS[said][language],
             }
         )
     return {"operations": operations, "machines": machines, "orders": orders}

@@ -137,6 +137,7 @@ def _links(data: Mapping[str, Any], ids: Sequence[str]) -> list[list[list[Any]]]
     links: list[dict[int, list[int | None]]] = [{} for _ in tasks]
     for k, row in enumerate(constraints.get("end_before_start", [])):
         what = f"end_before_start[{k}]"
+        _check_row(row, what)
         delay = _int(row.get("delay", 0), f"{what}.delay")
         if delay < 0:
             raise OrderError(
@@ -147,6 +148,7 @@ def _links(data: Mapping[str, Any], ids: Sequence[str]) -> list[list[list[Any]]]
         link[before] = [max(delay, (link.get(before) or [0])[0] or 0), None]
     for k, row in enumerate(constraints.get("start_before_end", [])):
         what = f"start_before_end[{k}]"
+        _check_row(row, what)
         most = -_int(row.get("delay", 0), f"{what}.delay")
         after = _index(row["task1"], tasks, f"{what}.task1")
         before = _index(row["task2"], tasks, f"{what}.task2")
@@ -275,7 +277,8 @@ def _alternatives(
     for t, row in enumerate(rows):
         if not row:
             raise OrderError(
-                f"tasks[{t}] {data['tasks'][t].get('name', '')!r}: has no mode that can be taken"
+                f"tasks[{t}] {data['tasks'][t].get('name', '')!r}: has no mode that can be taken; "
+                "give it one that asks for no more of a resource than its capacity, 0 of a machine"
             )
     return rows
 
@@ -356,6 +359,11 @@ def _index(value: Any, rows: Sequence[Any], what: str) -> int:
     if not 0 <= k < len(rows):
         raise OrderError(f"{what}: {k} is not one of the {len(rows)} there are")
     return k
+
+
+def _check_row(row: Any, what: str) -> None:
+    if not isinstance(row, Mapping):
+        raise OrderError(f"{what}: must be an object with task1, task2 and delay, got {row!r}")
 
 
 def _int(value: Any, what: str) -> int:

@@ -97,3 +97,12 @@ def closed(windows: Sequence[Window]) -> dict[Key, list[list[int]]]:
                 shut.setdefault(key, []).append((at, low))
             at = max(at, high)
     return {key: [[a, b] for a, b in merge(rows)] for key, rows in shut.items()}
+
+
+def never_open(shut: Sequence[Sequence[int]], until: int) -> bool:
+    """Whether closed intervals, merged, leave no time from the origin up to a tick.
+
+    >>> never_open([[-60, 100]], 100), never_open([[0, 50], [60, 100]], 100)
+    (True, False)
+    """
+    return any(low <= 0 and high >= until for low, high in shut)

@@ -189,3 +189,54 @@ def test_numbers_of_balance_that_cannot_be_meant_are_refused(
     else:
         assert isinstance(found.exception, SystemExit)
         assert named in found.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [('{"a":' + "[" * 200_000, "nested too deeply"), (f'{{"plan": {"9" * 6000}}}', "number")],
+)
+def test_json_that_no_reader_bears_is_refused_by_name(text: str, told: str, tmp_path: Path) -> None:
+    bad, good = tmp_path / "bad.json", tmp_path / "good.json"
+    bad.write_text(text)
+    good.write_text(json.dumps(read()))
+    plan, tasks = tmp_path / "plan.json", tmp_path / "tasks.csv"
+    plan.write_text(brain("schedule", "solve", good, "--seconds", 0.1, "--json").stdout)
+    tasks.write_text(TASKS)
+    for words in (
+        ("schedule", "solve", bad),
+        ("schedule", "import", bad),
+        ("schedule", "verify", good, bad),
+        ("schedule", "react", good, "--plan", plan, "--event", bad),
+        ("balance", "solve", bad, "--cycle", 10),
+        ("balance", "verify", tasks, bad, "--cycle", 10),
+        ("balance", "release", bad),
+    ):
+        found = brain(*words)
+        assert isinstance(found.exception, BrainError), (words, found.exception)
+        assert told in str(found.exception)
+        assert "bad.json" in str(found.exception)
+
+
+def test_events_on_orders_with_dates_count_from_the_start_of_the_plan(tmp_path: Path) -> None:
+    """A breakdown at tick 60 is one minute after the origin, not in January 1970."""
+    for name, text in TABLES.items():
+        (tmp_path / name).write_text(text)
+    plan, event, after = (tmp_path / f"{name}.json" for name in ("plan", "event", "after"))
+    plan.write_text(brain("schedule", "solve", tmp_path, "--seconds", 0.1, "--json").stdout)
+    event.write_text('{"time": 60, "kind": "breakdown", "machine": "L1", "until": 3600}')
+    words = ("schedule", "react", tmp_path, "--plan", plan, "--event", event, "--json")
+    after.write_text(brain(*words).stdout)
+    on = sorted(
+        (row for row in json.loads(after.read_text())["plan"] if row["machine"] == "L1"),
+        key=lambda row: row["start"],
+    )
+    assert [(row["start"], row["end"]) for row in on] == [(0, 4260), (4260, 4980)]
+    event.write_text('{"time": 60, "kind": "late_material", "job": "2", "until": 9000}')
+    rows = json.loads(brain(*words).stdout)["plan"]
+    assert min(row["start"] for row in rows if str(row["job"]) == "2") >= 9000
+    event.write_text('{"time": 60, "kind": "breakdown", "machine": "L1", "until": null}')
+    assert json.loads(brain(*words).stdout)["unscheduled"]
+    event.write_text('{"time": -5, "kind": "breakdown", "machine": "L1", "until": 3600}')
+    assert "event: time" in str(brain(*words).exception)
+    event.write_text('{"time": "soon", "kind": "breakdown", "machine": "L1", "until": 3600}')
+    assert "event: time" in str(brain(*words).exception)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workshop_brain.cli.readable import readable
 from workshop_brain.cli.show import note, print_json
 from workshop_brain.errors import ConfigError, InfeasibleError
 
@@ -345,7 +346,7 @@ def _text(path: Path) -> str:
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     for encoding in ("utf-16",) if marked else ("utf-8-sig", "gb18030"):
         try:
-            return data.decode(encoding)
+            return readable(path, data.decode(encoding))
         except UnicodeDecodeError:
             continue
     raise ConfigError(f"{path}: is no text; save it as Excel, CSV (UTF-8 or GB18030), JSON or TOML")

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from workshop_brain.cli.readable import readable
 from workshop_brain.cli.show import print_json
 from workshop_brain.errors import ConfigError, InfeasibleError, OrderError
+from workshop_brain.units import NS_PER_S
 
 app = typer.Typer(help="The scheduling engine on files.", no_args_is_help=True)
 FileArgument = Annotated[
@@ -25,7 +27,7 @@ KNOWN = (
     "of them, or B2MML .xml"
 )
 """What instances look like: whole numbers in lines, documents, or tables."""
-NEVER_WRITTEN = ("machine", "overlap", "setup", "precedence")
+NEVER_WRITTEN = ("machine", "overlap", "precedence")
 """Broken rules that no event explains; a running plan may exceed durations and limits."""
 _TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
 
@@ -39,9 +41,10 @@ def _bytes(path: Path) -> bytes:
 
 def _read(path: Path) -> str:
     try:
-        return _bytes(path).decode("utf-8-sig")
+        text = _bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: unknown format; known are {KNOWN}") from error
+    return readable(path, text)
 
 
 def _instance(path: Path) -> str:
@@ -99,6 +102,7 @@ def _imported(paths: list[Path], timezone: str = "", start: str = "") -> dict[st
         if start_of == b"<":
             return schedule_document(content, file, timezone=timezone or "UTC", start=start)
         if start_of == b"{":
+            readable(Path(file), content.decode("utf-8-sig", "replace"))
             try:
                 data = json.loads(content)
             except ValueError as error:
@@ -119,6 +123,23 @@ def _plan(path: Path, text: str, name: str) -> str:
 
     problem = read(text, name)
     return json.dumps(read_plan(problem, content, str(path)).to_json(problem))
+
+
+def _at_origin(text: str, event_text: str, name: str) -> str:
+    """An event whose ticks count from the origin of a document with dates, as its plan's do."""
+    from workshop_brain.schedule.run import read
+
+    try:
+        event = json.loads(event_text)
+    except ValueError:
+        return event_text
+    if not isinstance(event, dict) or not text.lstrip().startswith("{") or '"origin"' not in text:
+        return event_text
+    begin = -(-read(text, name).origin_ns // NS_PER_S)
+    for key in ("time", "until"):
+        if type(event.get(key)) is int and event[key] >= 0:
+            event[key] += begin
+    return json.dumps(event)
 
 
 def _is_number(word: bytes) -> bool:
@@ -187,7 +208,7 @@ def react(
     result = react_file_text(
         text,
         _plan(plan, text, str(file)),
-        _read(event),
+        _at_origin(text, _read(event), str(file)),
         name=str(file),
         seed=seed,
         deadline_ms=deadline_ms,

@@ -298,7 +298,8 @@ def test_why_not_earlier_and_why_not_then_are_answered(page: Any, house: House) 
     url = f"{house.url}api/v1/schedule/why-not?op={bar['op']}"
     late = page.request.get(f"{url}&start={bar['start_ms'] + 2 * HOUR_MS}").json()
     assert "schedule.then_cost" in [m["id"] for m in late["messages"]]
-    assert late["after"]["objective"] >= late["before"]["objective"]
+    # repaired with a little search, which may gain elsewhere what the delay costs
+    assert late["after"]["objective"] >= 0.99 * late["before"]["objective"]
     assert page.request.get(url).status == 422
     assert page.request.get(f"{house.url}api/v1/schedule/why-not?op=x&start=earlier").status == 404
 

@@ -9,7 +9,6 @@ import typer
 from workshop_brain.cli.readable import readable
 from workshop_brain.cli.show import print_json
 from workshop_brain.errors import ConfigError, InfeasibleError, OrderError
-from workshop_brain.units import NS_PER_S
 
 app = typer.Typer(help="The scheduling engine on files.", no_args_is_help=True)
 FileArgument = Annotated[
@@ -125,23 +124,6 @@ def _plan(path: Path, text: str, name: str) -> str:
     return json.dumps(read_plan(problem, content, str(path)).to_json(problem))
 
 
-def _at_origin(text: str, event_text: str, name: str) -> str:
-    """An event whose ticks count from the origin of a document with dates, as its plan's do."""
-    from workshop_brain.schedule.run import read
-
-    try:
-        event = json.loads(event_text)
-    except ValueError:
-        return event_text
-    if not isinstance(event, dict) or not text.lstrip().startswith("{") or '"origin"' not in text:
-        return event_text
-    begin = -(-read(text, name).origin_ns // NS_PER_S)
-    for key in ("time", "until"):
-        if type(event.get(key)) is int and event[key] >= 0:
-            event[key] += begin
-    return json.dumps(event)
-
-
 def _is_number(word: bytes) -> bool:
     try:
         float(word)
@@ -208,7 +190,7 @@ def react(
     result = react_file_text(
         text,
         _plan(plan, text, str(file)),
-        _at_origin(text, _read(event), str(file)),
+        _read(event),
         name=str(file),
         seed=seed,
         deadline_ms=deadline_ms,

@@ -25,7 +25,7 @@ class Violation:
     kind
         unplanned, cancelled, machine, release, duration, overlap, setup, precedence, locked,
         capacity; of limits tool, operator, max_lag, blocking, buffer, deadline; of batch machines
-        capacity, family, together.
+        capacity, family, together; of flow lines order.
     ops
         Ids of the operations concerned, the offender first.
     """

@@ -174,6 +174,7 @@ def _answer(
     if len(rules) < len(_RULES):
         iterations = 0
     prices = cost_columns(problem, plan, weights)
+    plans = [(name, _begun(problem, plan, p)) for name, p in plans]
     scored = sorted(
         ((objective(problem, p, plan, weights, prices), name, p) for name, p in plans),
         key=lambda row: row[0].objective,
@@ -186,6 +187,7 @@ def _answer(
         most = iterations * (NEW_MOVES if is_new else 1)
         ground = _ground(problem, held, start[1])
         better = _attempt(lambda: polish(ground, start[2], plan, weights, most, seed)) or start[2]
+        better = _begun(problem, plan, better)
         kpis = objective(problem, better, plan, weights, prices)
         if kpis.objective < (1.0 - weights.worth) * start[0].objective:
             rows = [*scored, (kpis, f"{start[1]}+search", better)]
@@ -211,6 +213,14 @@ def _answer(
             )
         broken = f"{violations[0].kind}: {', '.join(violations[0].ops)} {violations[0].detail}"
     raise InfeasibleError(f"no candidate passes the checker ({broken}); the last plan stays valid")
+
+
+def _begun(problem: Problem, before: Plan, plan: Plan) -> Plan:
+    """A candidate in which what stays where it is keeps the changeover that it had, too."""
+    fixed = (problem.op_status != OpStatus.FREE) & (plan.machine >= 0)
+    fixed &= (plan.machine == before.machine) & (plan.start == before.start)
+    fixed &= before.setup_start <= before.start
+    return replace(plan, setup_start=np.where(fixed, before.setup_start, plan.setup_start))
 
 
 _Row = tuple[Kpis, str, Plan]

@@ -3,20 +3,23 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from workshop_brain.errors import InfeasibleError, OrderError
+from workshop_brain.model.event import Event, EventKind
 from workshop_brain.schedule import beam, exact, flowline
+from workshop_brain.schedule.checking import Violation
 from workshop_brain.schedule.diff import diff
 from workshop_brain.schedule.exchange.sentences import sentences
 from workshop_brain.schedule.instance import guess_format, read_event, read_instance
 from workshop_brain.schedule.objective import DOCUMENT_WEIGHTS, Weights, objective
 from workshop_brain.schedule.partial import Unscheduled, largest_part
 from workshop_brain.schedule.plan import Plan
-from workshop_brain.schedule.react import react
+from workshop_brain.schedule.react import Reaction, apply_event, react
 from workshop_brain.schedule.solver import Solver, value_of
 from workshop_brain.schedule.structure import Problem
-from workshop_brain.schedule.verify import verify, verify_part
+from workshop_brain.schedule.verify import overtaken, verify, verify_part
 from workshop_brain.schedule.warm import warm_up
 
 
@@ -195,14 +198,22 @@ def react_file_text(
 ) -> dict[str, Any]:
     """Repair a running plan after an event document: what started before it stays as it is.
 
-    What the plan lists as unscheduled is tried anew.
+    What the plan lists as unscheduled is tried anew. Ticks of the event count from the document's
+    origin. ``since`` of the answer says what happened on the way, so that it can be checked and
+    repaired again: each event with the plan that it met.
     """
-    problem = read(text, name, format)
+    format = format or guess_format(name, text)
+    problem, since = read_since(read_instance(text, format, name), plan_text)
     plan = read_plan(problem, plan_text)
-    wrong = verify_part(problem, plan, read_unscheduled(problem, plan_text))
+    is_line = format == "fsp" and flowline.fits(read_instance(text, format, name))
+    wrong = _violations(problem, plan, plan_text, is_line=is_line)
     if wrong:
         raise InfeasibleError(f"plan: {wrong[0].kind}: {wrong[0].ops[0]} {wrong[0].detail}")
-    event = read_event(_json(event_text, "event"))
+    happened = _json(event_text, "event")
+    event = at_origin(problem, read_event(happened))
+    if problem.ticks(event.time_ns) < problem.now:
+        raise OrderError(f"event: time must be {problem.now} or more, when the last event was; "
+                         f"got {happened.get('time')}")  # fmt: skip
     weights = react_weights(plan, problem.ticks(event.time_ns))
     warm_up()
     result = react(
@@ -215,6 +226,8 @@ def react_file_text(
         iterations=iterations,
         deadline_ms=deadline_ms,
     )
+    if is_line:
+        result = _in_line(result)
     after = result.problem
     return {
         "feasible": True,
@@ -228,17 +241,63 @@ def react_file_text(
         "plan": result.plan.rows(after),
         "diff": [change.as_dict() for change in diff(after, result.previous, result.plan)],
         "unscheduled": _told(after, result.unscheduled),
+        "since": [*since, {"event": happened, "frozen": frozen, "plan": plan.rows(problem)}],
     }
+
+
+def at_origin(problem: Problem, event: Event) -> Event:
+    """An event whose ticks were read from zero, at the origin of the problem's ticks."""
+    payload = dict(event.payload)
+    if isinstance(payload.get("until_ns"), int):
+        payload["until_ns"] += problem.origin_ns
+    return replace(event, time_ns=event.time_ns + problem.origin_ns, payload=payload)
+
+
+def read_since(problem: Problem, text: str) -> tuple[Problem, list[dict[str, Any]]]:
+    """The problem as it stands after the events that a PLAN.json tells of, and these."""
+    if text.lstrip().startswith("["):
+        return problem, []
+    steps = _json(text, "plan").get("since") or []
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise OrderError("plan: since must be a list of {event, frozen, plan}")
+    for k, step in enumerate(steps):
+        happened, frozen = step.get("event"), step.get("frozen", 0)
+        if not isinstance(happened, dict) or type(frozen) is not int or frozen < 0:
+            raise OrderError(f"plan: since[{k}]: needs an event, and frozen of 0 or more")
+        met = Plan.from_json(problem, {"plan": step.get("plan")})
+        event = at_origin(problem, read_event(happened))
+        if event.kind is EventKind.RUSH_ORDER and event.path in problem.job_ids:
+            # the document holds the job already: only the time goes on
+            event = replace(event, kind=EventKind.ORDERS_CHANGED, payload={})
+        problem, _, _ = apply_event(problem, met, event, frozen)
+    return problem, steps
+
+
+def _violations(problem: Problem, plan: Plan, plan_text: str, *, is_line: bool) -> list[Violation]:
+    found = verify_part(problem, plan, read_unscheduled(problem, plan_text))
+    return [*found, *overtaken(problem, plan)] if is_line else found
+
+
+def _in_line(result: Reaction) -> Reaction:
+    """The most preferred candidate in which no job overtakes another."""
+    for k, plan in enumerate(result.plans):
+        if not overtaken(result.problem, plan) and not verify(result.problem, plan):
+            kpis = objective(result.problem, plan, result.previous, DOCUMENT_WEIGHTS)
+            return replace(result, plan=plan, chosen=k, kpis=kpis)
+    raise InfeasibleError("every repair lets a job overtake another; the last plan stays valid")
 
 
 def verify_file_text(
     text: str, plan_text: str, *, name: str = "", format: str = ""
 ) -> dict[str, Any]:
     """What the independent checker says of a plan."""
-    problem = read(text, name, format)
+    format = format or guess_format(name, text)
+    problem = read_instance(text, format, name)
+    is_line = format == "fsp" and flowline.fits(problem)
+    problem, _ = read_since(problem, plan_text)
     plan = read_plan(problem, plan_text)
     unscheduled = read_unscheduled(problem, plan_text)
-    violations = verify_part(problem, plan, unscheduled)
+    violations = _violations(problem, plan, plan_text, is_line=is_line)
     kpis = objective(problem, plan, None, DOCUMENT_WEIGHTS)
     return {
         "feasible": not violations,

@@ -236,5 +236,6 @@ class Solver:
 def value_of(problem: Problem, plan: Plan) -> float:
     """Makespan or weighted tardiness, as the problem's target says."""
     kpis = objective(problem, plan, None, DOCUMENT_WEIGHTS)
-    makespan = problem.target == "makespan"
-    return float(kpis.makespan_s) if makespan else kpis.weighted_tardiness_s
+    if problem.target == "makespan":
+        return float(problem.now + kpis.makespan_s)
+    return kpis.weighted_tardiness_s

@@ -60,6 +60,22 @@ def verify_part(problem: Problem, plan: Plan, left_out: Collection[str]) -> list
     return found + verify(problem.with_(op_status=status), plan)
 
 
+def overtaken(problem: Problem, plan: Plan) -> list[Violation]:
+    """Jobs that pass another between two machines, where all must keep one order (flow lines)."""
+    found, order = [], None
+    for m in range(problem.n_machines):
+        row = plan.sequence(m)
+        jobs = problem.op_job[row].tolist()
+        if order is None:
+            order = {j: k for k, j in enumerate(jobs)}
+        places = [order.get(j, k) for k, j in enumerate(jobs)]
+        for k in range(1, len(row)):
+            if places[k] < places[k - 1]:
+                found.append(bad("order", problem, [row[k], row[k - 1]], "overtakes"))
+                break
+    return found
+
+
 def _check_placed(problem: Problem, plan: Plan, found: list[Violation]) -> Ints:
     """Operations that have a machine of the problem."""
     cancelled = problem.op_status == OpStatus.CANCELLED

@@ -306,7 +306,7 @@ def _spoilt(change: Callable[[dict[str, Any]], None]) -> str:
         ("2 1 2\n0 7\n1 0 5\n1 1 5\n", "line 2: 0 before 7 must be two of"),
         ("2 1 2\n0 1\n1 4 5\n1 1 5\n", "operation 0: machine 4 with duration 5"),
         (_spoilt(lambda d: d.pop("jobs")), "has no 'jobs'"),
-        (_spoilt(lambda d: d["jobs"].append(d["jobs"][0])), "jobs: an id stands twice"),
+        (_spoilt(lambda d: d["jobs"].append(d["jobs"][0])), "jobs: id '0' stands twice"),
         (_spoilt(lambda d: d["jobs"][1].update(family=9)), "family must be .* 0 to 1, got 9"),
         (_spoilt(lambda d: d["jobs"][1].update(weight=-3)), "weight must be"),
         (_spoilt(lambda d: d["jobs"][1].update(release=-3)), "release must be"),
@@ -333,7 +333,7 @@ def _row(change: dict[str, Any]) -> Callable[[list[dict[str, Any]]], Any]:
         (_row({"start": 0.5}), "start and end must be whole numbers"),
         (_row({"end": 2**70}), "start and end must be whole numbers"),
         (_row({"machine": 17}), "no machine 17"),
-        (_row({"job": "no"}), "no operation"),
+        (_row({"job": "no"}), "no job 'no'"),
     ],
 )
 def test_bad_plans_say_what_is_wrong(

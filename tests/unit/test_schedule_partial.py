@@ -75,6 +75,50 @@ def test_of_jobs_that_cannot_all_be_kept_the_least_weight_goes() -> None:
     assert len(answer["plan"]) == 2
 
 
+def test_a_job_that_cannot_be_done_alone_is_no_conflict() -> None:
+    # B takes 13 of its 12 ticks wherever it goes, whatever else is planned on its machines
+    jobs = [_job(f"A{k}", [[0, 4]], deadline=12, weight=3) for k in range(3)]
+    data = _document(
+        *jobs,
+        _job("B", [[0, 4], [1, 4]], [[0, 4]], [[0, 5]], deadline=12),
+        _job("C", [[0, 4]], deadline=12),
+        _job("D", [[0, 5]], deadline=13),
+    )
+    answer = _solve(data, may_leave=True)
+    assert _left(answer) == {"B": "deadline", "C": "conflict", "D": "conflict"}
+    planned = {row["job"] for row in answer["plan"]}
+    for row in answer["unscheduled"]:
+        if row["why"]["kind"] == "conflict":
+            others = row["why"]["others"]
+            assert isinstance(others, list)
+            assert others
+            assert set(others) <= planned
+            assert ", ".join(others) in row["why"]["en"]
+            assert ", ".join(others) in row["why"]["zh"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reasons_name_only_jobs_of_the_plan(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    jobs = [
+        _job(
+            f"J{k}", *([[int(rng.integers(2)), int(rng.integers(1, 6))]] for _ in range(2)),
+            deadline=int(rng.integers(6, 16)), weight=int(rng.integers(1, 9)),
+        )
+        for k in range(12)
+    ]  # fmt: skip
+    answer = _solve(_document(*jobs), may_leave=True)
+    planned = {row["job"] for row in answer["plan"]}
+    kinds = set()
+    for row in answer["unscheduled"]:
+        kinds.add(row["why"]["kind"])
+        job = next(job for job in jobs if job["id"] == row["job"])
+        can = sum(op["alternatives"][0][1] for op in job["operations"]) <= job["deadline"]
+        assert row["why"]["kind"] == ("conflict" if can else "deadline")
+        assert set(row["why"].get("others", [])) <= planned
+    assert "conflict" in kinds
+
+
 def test_one_cheap_job_goes_rather_than_several() -> None:
     # any two of the short ones weigh more than the long one that stands in their way
     jobs = [_job(f"J{k}", [[0, 3]], deadline=9, weight=2) for k in range(3)]

@@ -26,7 +26,7 @@ KNOWN = (
     "of them, or B2MML .xml"
 )
 """What instances look like: whole numbers in lines, documents, or tables."""
-NEVER_WRITTEN = ("machine", "overlap", "precedence")
+NEVER_WRITTEN = ("machine", "overlap", "setup", "precedence")
 """Broken rules that no event explains; a running plan may exceed durations and limits."""
 _TABLES = (".csv", ".tsv", ".xlsx", ".xlsm", ".xls")
 
@@ -261,12 +261,12 @@ def export(
 ) -> None:
     """Write a plan for other systems: operations, what runs where, and which orders are late."""
     from workshop_brain.schedule.exchange import write_plan
-    from workshop_brain.schedule.run import read, read_plan
+    from workshop_brain.schedule.run import read, read_plan, read_since
     from workshop_brain.schedule.verify import verify as violations_of
 
     text = _instance(file)
-    problem = read(text, str(file))
     plan_text = _plan(plan, text, str(file))
+    problem, _ = read_since(read(text, str(file)), plan_text)
     found = read_plan(problem, plan_text)
     for violation in violations_of(problem, found):
         if violation.kind in NEVER_WRITTEN:

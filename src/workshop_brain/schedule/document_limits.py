@@ -5,8 +5,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from workshop_brain.errors import OrderError
-from workshop_brain.schedule.limits import Buffer, Limits, Operator, Tool
+from workshop_brain.schedule.calendars import merge
+from workshop_brain.schedule.limits import Buffer, Limits, Operator, Tool, Windows
+from workshop_brain.schedule.structure import FAR, NEVER_S, Ints, OpStatus, Problem
 
 MOST = 10**12
 """Largest number that a document may hold, ticks."""
@@ -317,3 +321,95 @@ def _price(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise OrderError(f"{what} must be a number of 0 or more, got {value!r}")
     return float(value)
+
+
+def in_sight(problem: Problem) -> Problem:
+    """The problem in which nothing waits for what is closed for more than a year.
+
+    Machines that are so from the beginning leave the alternatives where there are others. What else
+    depends on a machine, person or tool that closes for so long gets the end of that as a deadline:
+    whoever cannot be done before is named, and does not end up after it.
+    """
+    if not problem.n_ops:
+        return problem
+    machines, needs = back_at(problem)
+    latest = np.minimum(machines, needs)
+    rows = np.repeat(np.arange(problem.n_ops), np.diff(problem.alt_ptr))
+    begin = _begin(problem)
+    never = [m for m, row in enumerate(problem.calendar) if _from(row, begin) <= begin]
+    kept = ~np.isin(problem.alt_machine, never) | (machines < FAR)[rows]
+    if not kept.all():
+        ptr = np.zeros(problem.n_ops + 1, np.int64)
+        np.cumsum(np.bincount(rows[kept], minlength=problem.n_ops), out=ptr[1:])
+        problem = problem.with_(
+            alt_ptr=ptr,
+            alt_machine=np.ascontiguousarray(problem.alt_machine[kept]),
+            alt_duration=np.ascontiguousarray(problem.alt_duration[kept]),
+        )
+    ops = np.flatnonzero((latest < FAR) & (problem.op_status == OpStatus.FREE)).tolist()
+    if not ops:
+        return problem
+    limits = problem.limits or Limits()
+    deadlines = (*limits.deadlines, *((o, int(latest[o])) for o in ops))
+    return problem.with_(limits=replace(limits, deadlines=deadlines))
+
+
+def back_at(problem: Problem) -> tuple[Ints, Ints]:
+    """When operations could go on that wait for what is closed for more than a year.
+
+    Returns
+    -------
+    machines, needs : shape (n_ops,)
+        The tick at which the first of its machines, and the last of its people and tools, is back;
+        FAR when one of the machines, or all of the people and tools, are never away for so long.
+    """
+    begin, limits = _begin(problem), problem.limits
+    back = np.array([_until(row, begin) for row in problem.calendar], np.int64)
+    machines = np.full(problem.n_ops, FAR, np.int64)
+    needs = machines.copy()
+    if (back < FAR).any():
+        away = np.where(back < FAR, back, -1)[problem.alt_machine]
+        has_open = np.minimum.reduceat(away, problem.alt_ptr[:-1]) < 0
+        first = np.minimum.reduceat(back[problem.alt_machine], problem.alt_ptr[:-1])
+        machines = np.where(has_open, FAR, first)
+    if limits is None:
+        return machines, needs
+    tools = {tool.id: _until(tool.closed, begin) for tool in limits.tools}
+    people = {operator.id: _until(operator.closed, begin) for operator in limits.operators}
+    if min((*tools.values(), *people.values()), default=FAR) == FAR:
+        return machines, needs
+    able = {
+        skill: sorted((people[x.id] for x in limits.operators if skill in x.skills), reverse=True)
+        for skill in limits.skills
+    }
+    for o, name, quantity in (*limits.op_needs, *limits.op_setup_needs):
+        back_then = tools[name] if name in tools else able[name][quantity - 1]
+        needs[o] = min(int(needs[o]), back_then)
+    at = np.full(problem.n_machines, FAR, np.int64)
+    for m, name, quantity in (*limits.machine_needs, *limits.machine_setup_needs):
+        back_then = tools[name] if name in tools else able[name][quantity - 1]
+        at[m] = min(int(at[m]), back_then)
+    if (at < FAR).any():
+        by_machine = np.maximum.reduceat(at[problem.alt_machine], problem.alt_ptr[:-1])
+        needs = np.minimum(needs, by_machine)
+    return machines, needs
+
+
+def _begin(problem: Problem) -> int:
+    """The first tick at which anything could be done."""
+    first = int(problem.op_release.min(initial=FAR))
+    return max(first, int(problem.machine_available.min(initial=FAR)), problem.now)
+
+
+def _long(rows: Windows, begin: int) -> tuple[int, int]:
+    """The first closed window of more than a year from the beginning on; FAR, FAR without one."""
+    long = (row for row in merge(rows) if row[1] - max(row[0], begin) > NEVER_S)
+    return next(long, (FAR, FAR))
+
+
+def _from(rows: Windows, begin: int) -> int:
+    return _long(rows, begin)[0]
+
+
+def _until(rows: Windows, begin: int) -> int:
+    return _long(rows, begin)[1]

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import OrderError
 from workshop_brain.model.event import Event, EventKind
-from workshop_brain.schedule.document_limits import arcs_of, limits_of, upkeep_of, windows
+from workshop_brain.schedule.document_form import check_form, check_job, check_unique
+from workshop_brain.schedule.document_limits import (
+    arcs_of,
+    in_sight,
+    limits_of,
+    upkeep_of,
+    windows,
+)
 from workshop_brain.schedule.exchange.document import FORMAT, orders_problem
 from workshop_brain.schedule.exchange.pyjobshop import is_problem_data, problem_data_document
 from workshop_brain.schedule.structure import FAR, Problem, assemble
@@ -166,6 +173,8 @@ def _check_row(row: Row, machines: int, what: str) -> None:
                 f"{what}: machine {m} with duration {duration} is not "
                 f"within {machines} machines and durations >= 0"
             )
+    if len({m for m, _ in row}) < len(row):
+        raise OrderError(f"{what}: a machine stands twice, got (machine, duration) {row}")
 
 
 def _counts(*values: int) -> None:
@@ -317,37 +326,62 @@ def _document(text: str, name: str) -> Problem:
     if isinstance(data, dict) and is_problem_data(data):
         data = problem_data_document(data, name)
     if isinstance(data, dict) and data.get("format") == FORMAT:
-        return orders_problem(data, name or str(data.get("name", "")))
+        return in_sight(orders_problem(data, name or str(data.get("name", ""))))
     if not isinstance(data, dict) or data.get("format") != "reactive-fjsp/1":
         found = data.get("format") if isinstance(data, dict) else type(data).__name__
         raise OrderError(f"format must be 'reactive-fjsp/1', got {found!r}")
-    return document_problem(data, name or str(data.get("name", "")))
+    return in_sight(document_problem(data, name or str(data.get("name", ""))))
 
 
 def job_rows(job: Mapping[str, Any], machines: Mapping[str, int]) -> list[Row]:
     """Alternatives of the operations of one document job, machines by their ids."""
     rows = []
     for k, op in enumerate(job["operations"]):
-        row: Row = []
-        for m, duration in op["alternatives"]:
-            if str(m) not in machines:
-                raise OrderError(f"job {job.get('id')!r} operation {k}: no machine {m!r}")
-            within(duration, f"job {job.get('id')!r} operation {k}: duration", 0)
-            row.append((machines[str(m)], duration))
+        what = f"job {job.get('id')!r} operation {k}"
+        pairs = op["alternatives"]
+        if not isinstance(pairs, list) or not all(
+            isinstance(pair, list) and len(pair) == 2 for pair in pairs
+        ):
+            raise OrderError(
+                f"{what}: alternatives must be a list of [machine, duration], got {pairs!r}"
+            )
+        row: dict[int, int] = {}
+        for name, duration in pairs:
+            m = machines.get(str(name), -1)
+            if m < 0:
+                raise OrderError(f"{what}: no machine {name!r}")
+            if m in row:
+                raise OrderError(
+                    f"{what}: machine {name!r} stands twice among its alternatives, with {row[m]} "
+                    f"and {duration}; keep one"
+                )
+            if not isinstance(duration, int) or not 0 <= duration <= MOST:
+                within(duration, f"{what}: duration", 0)
+            row[m] = duration
         if not row:
-            raise OrderError(f"job {job.get('id')!r} operation {k}: no machine can do it")
-        rows.append(row)
+            raise OrderError(f"{what}: no machine can do it")
+        rows.append(list(row.items()))
     if not rows:
         raise OrderError(f"job {job.get('id')!r}: has no operations")
     return rows
 
 
 def job_numbers(job: Mapping[str, Any], families: int) -> tuple[int, int, int, int]:
-    """Family, release, due and weight of a document job, each within its range."""
+    """Family, release, due and weight of a document job, each within its range.
+
+    Where there is one family only, a job need not name it.
+    """
     what = f"job {job.get('id')!r}:"
     due = job.get("due")
+    if "family" not in job and families > 1:
+        raise OrderError(
+            f"{what} has no 'family'; give its number among the {families} of the changeovers, "
+            f"0 to {families - 1}"
+        )
+    if "release" not in job:
+        raise OrderError(f"{what} has no 'release', the tick from which it may start")
     return (
-        within(job["family"], f"{what} family", 0, families - 1),
+        within(job.get("family", 0), f"{what} family", 0, families - 1),
         within(job["release"], f"{what} release", 0),
         FAR if due is None else within(due, f"{what} due"),
         within(job.get("weight", 1), f"{what} weight", 0),
@@ -356,21 +390,37 @@ def job_numbers(job: Mapping[str, Any], families: int) -> tuple[int, int, int, i
 
 def _setups(data: Any) -> NDArray[np.int64]:
     """The changeover tables ``[work center][from][to]`` of a document."""
+    _check_square(data)
     tables = np.array(data, np.float64)
-    if tables.ndim != 3 or tables.shape[1] != tables.shape[2] or not tables.size:
-        raise OrderError(f"setup: must be [work center][family][family], got {tables.shape}")
     if not ((tables >= 0) & (tables <= MOST) & (tables == np.floor(tables))).all():
         raise OrderError("setup: every changeover must be a whole number of 0 or more")
     return tables.astype(np.int64)
 
 
+def _check_square(data: Any) -> None:
+    """OrderError that names the first table or row of changeovers with another size than others."""
+    form = "setup: must be [work center][family][family]"
+    if not isinstance(data, list) or not data:
+        raise OrderError(f"{form}, got {data!r}")
+    families = len(data[0]) if isinstance(data[0], list) else 0
+    for k, table in enumerate(data):
+        if not isinstance(table, list) or len(table) != families or not table:
+            raise OrderError(f"{form}; setup[{k}] is no table of {families or 1} rows")
+        for f, row in enumerate(table):
+            if not isinstance(row, list) or len(row) != families:
+                got = f"{len(row)} entries" if isinstance(row, list) else repr(row)
+                raise OrderError(f"{form}; setup[{k}][{f}] must hold {families}, got {got}")
+            for t, value in enumerate(row):
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise OrderError(f"setup[{k}][{f}][{t}] must be a whole number, got {value!r}")
+
+
 def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
     """The problem of a parsed reactive-fjsp/1 document."""
+    check_form(data)
+    check_unique([str(row["id"]) for row in data["machines"]], "machines")
+    check_unique([str(job["id"]) for job in data["jobs"]], "jobs")
     machines = {str(row["id"]): m for m, row in enumerate(data["machines"])}
-    if len(machines) != len(data["machines"]):
-        raise OrderError("machines: an id stands twice")
-    if len({str(job["id"]) for job in data["jobs"]}) != len(data["jobs"]):
-        raise OrderError("jobs: an id stands twice")
     setup = _setups(data["setup"])
     families = setup.shape[1]
     alternatives: list[Row] = []
@@ -402,8 +452,7 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
         for row in data["machines"]
     ]
     job_ids = [str(job["id"]) for job in data["jobs"]] + [task.id for task in upkeep.values()]
-    if len(set(job_ids)) != len(job_ids):
-        raise OrderError("maintenance: an id stands twice, or is that of a job")
+    check_unique(job_ids, "maintenance and jobs")
     return assemble(
         name=name,
         alternatives=alternatives,
@@ -448,6 +497,44 @@ def document_problem(data: Mapping[str, Any], name: str = "") -> Problem:
     )
 
 
+def _rush_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The job of a rush order in document form; what imported orders write is taken too.
+
+    Their operations have ids, which ``after`` names, and families of their own; a rush order has
+    one family, by its number.
+    """
+    check_job(job, "event: job", is_imported=True)
+    out = {key: value for key, value in job.items() if key not in ("product", "quantity")}
+    rows = [dict(op) for op in job["operations"]]
+    at = {str(row.pop("id")): k for k, row in enumerate(rows) if "id" in row}
+    for k, row in enumerate(rows):
+        what = f"job {job['id']!r} operation {k}"
+        family, release = row.pop("family", None), row.pop("release", None)
+        if family is not None and "family" not in job:
+            raise OrderError(
+                f"{what}: family {family!r}: a rush order has one family for all its operations; "
+                "give the job 'family', its number among those of the changeovers, from 0"
+            )
+        if release is not None and release != out.get("release", release):
+            raise OrderError(f"{what}: release {release!r}: give it to the job, as 'release'")
+        if release is not None:
+            out["release"] = release
+        if at and "after" in row:
+            row["after"] = [_after_of(link, at, what) for link in row["after"]]
+    return out | {"operations": rows}
+
+
+def _after_of(link: Any, at: Mapping[str, int], what: str) -> Any:
+    """An entry of ``after`` as documents have it; imported ones are ``[id, lag, max_lag]``."""
+    if not isinstance(link, list):
+        return link
+    before, lag, most = [*link, None, None, None][:3]
+    if str(before) not in at:
+        raise OrderError(f"{what}: after names operation {before!r}, there is none")
+    out = {"op": at[str(before)], "lag": 0 if lag is None else lag}
+    return out if most is None else out | {"max_lag": most}
+
+
 def read_event(data: Mapping[str, Any]) -> Event:
     """An event document ``{"time", "kind", ...}`` in ticks as an Event; OrderError when wrong.
 
@@ -467,7 +554,7 @@ def read_event(data: Mapping[str, Any]) -> Event:
     if kind == "rush_order":
         if not isinstance(job, Mapping):
             raise OrderError("event: rush_order needs a 'job' with its operations")
-        payload["job"] = dict(job)
+        payload["job"] = _rush_job(job)
         path = str(job.get("id", ""))
     elif kind in ("cancelled", "orders_changed"):
         ids = data.get("jobs", [job] if job is not None else [])

@@ -5,7 +5,7 @@ one whose weights sum to the least. What has started stays. Every job that is le
 the reason, as a message.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from workshop_brain.errors import InfeasibleError
 from workshop_brain.model.decision import Message
+from workshop_brain.schedule.document_limits import back_at
 from workshop_brain.schedule.plan import Plan
 from workshop_brain.schedule.rules import PLAIN, Dispatcher, Rule
 from workshop_brain.schedule.serial import (
@@ -22,11 +23,11 @@ from workshop_brain.schedule.serial import (
     Miss,
     attempt,
 )
-from workshop_brain.schedule.structure import FAR, OpStatus, Problem
+from workshop_brain.schedule.structure import FAR, NEVER_S, OpStatus, Problem
+
+__all__ = ["NEVER_S", "Part", "Unscheduled", "largest_part", "reachable"]
 
 Mask = NDArray[np.bool_]
-NEVER_S = 366 * 24 * 3600
-"""What stays away for longer does not come back within what is planned."""
 _RETRIES = 20
 """See ``serial.attempt``."""
 _TRIALS = 120
@@ -40,6 +41,7 @@ _ROUNDS = 40
 """Most times that this is done before it is given up."""
 _RIVALS = 4
 """Jobs that are tried in the place of one that does not fit."""
+_CONFLICT = "schedule.left_conflict"
 _TOLD = 3
 """Most jobs that a reason names."""
 
@@ -54,16 +56,22 @@ class Unscheduled:
         Its operations that are not planned; what had started still is.
     why
         ``schedule.left_*``.
+    others
+        Jobs of the plan in whose way it is, when that is the reason.
     """
 
     job: str
     ops: tuple[str, ...]
     why: Message
+    others: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """For records and JSON."""
         kind = self.why.id.removeprefix("schedule.left_")
-        return {"job": self.job, "ops": list(self.ops), "why": {"kind": kind, **self.why.params}}
+        why = {"kind": kind, **self.why.params}
+        if self.others:
+            why["others"] = list(self.others)
+        return {"job": self.job, "ops": list(self.ops), "why": why}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -142,7 +150,14 @@ def _without(problem: Problem, plan: Plan, jobs: Iterable[int], gone: Mask) -> t
     return left, replace(plan, machine=machine)
 
 
-def _part(jobs: _Jobs, problem: Problem, plan: Plan, why: dict[int, Message], gone: Mask) -> Part:
+def _part(
+    jobs: _Jobs,
+    problem: Problem,
+    plan: Plan,
+    why: dict[int, Message],
+    gone: Mask,
+    others: Mapping[int, tuple[str, ...]],
+) -> Part:
     rows: dict[int, list[str]] = {j: [] for j in sorted(why)}
     for o in np.flatnonzero(gone).tolist():
         for j in jobs.of(o) & why.keys():
@@ -152,7 +167,9 @@ def _part(jobs: _Jobs, problem: Problem, plan: Plan, why: dict[int, Message], go
         problem=left,
         plan=kept,
         unscheduled=tuple(
-            Unscheduled(job=problem.job_ids[j], ops=tuple(ops), why=why[j])
+            Unscheduled(
+                job=problem.job_ids[j], ops=tuple(ops), why=why[j], others=others.get(j, ())
+            )
             for j, ops in rows.items()
         ),
     )
@@ -191,7 +208,7 @@ def reachable(problem: Problem, plan: Plan) -> Part:
         alt_machine=np.ascontiguousarray(problem.alt_machine[kept]),
         alt_duration=np.ascontiguousarray(problem.alt_duration[kept]),
     )
-    return _part(jobs, masked, plan, why, gone)
+    return _part(jobs, masked, plan, why, gone, {})
 
 
 def largest_part(problem: Problem, plan: Plan | None = None) -> Part:
@@ -261,6 +278,10 @@ class _Search:
         Reason of each job that was chosen to be left out; what follows from them is not in it.
     hopeless
         Those of them that go with no other job either.
+    rivals
+        The jobs for which the others are left out.
+    alone
+        Why a job can be done with no other either, as far as it was asked; None: it can.
     """
 
     def __init__(
@@ -275,6 +296,8 @@ class _Search:
         self.none = np.zeros(problem.n_ops, bool)
         self.why: dict[int, Message] = {}
         self.hopeless: set[int] = set()
+        self.rivals: dict[int, set[int]] = {}
+        self.alone: dict[int, Message | None] = {}
         self.plan: Plan | None = None
         self.trials, self.spent, self.retries = _TRIALS, 0, _RETRIES
         if problem.n_ops > _LARGE:
@@ -379,8 +402,41 @@ class _Search:
                 return job, self._reason(job, last)
             return rival, self._conflict(rival, {job})
         rivals = {j for miss in missed for j in self.jobs.of(miss.op)} - self.why.keys()
+        for rival in sorted(rivals, key=self._least):
+            if why := self._alone(rival):
+                self.hopeless.add(rival)
+                return rival, why
         least = min(rivals, key=self._least)
         return least, self._conflict(least, rivals - {least})
+
+    def _alone(self, job: int) -> Message | None:
+        """Why a job cannot be done even without all others but those whose pieces it needs."""
+        if job not in self.alone:
+            if len(self.alone) * self.problem.n_ops > _WORK:
+                return None
+            left = set(range(self.problem.n_jobs)) - self._needed(job)
+            gone = self.jobs.gone(left, self.none)
+            self.alone[job] = None
+            for keys, is_choosing in self.ways:
+                without, wish = _without(self.problem, keys, left, gone)
+                found, missed = attempt(without, wish, is_choosing, self.retries)
+                if found is not None:
+                    self.alone[job] = None
+                    break
+                if missed[-1].op >= 0 and self.jobs.open[missed[-1].op]:
+                    self.alone[job] = self._reason(job, missed[-1])
+        return self.alone[job]
+
+    def _needed(self, job: int) -> set[int]:
+        """A job with all jobs whose pieces it needs."""
+        needed, left = set[int](), [job]
+        while left:
+            j = left.pop()
+            needed.add(j)
+            for o in np.flatnonzero(self.problem.op_job == j).tolist():
+                before = {x for p, _ in self.problem.preds(o) for x in self.jobs.of(p)}
+                left += before - needed - set(left)
+        return needed
 
     def _least(self, job: int) -> tuple[float, int]:
         """What is left out first: what weighs least (for its work), of equals the later one."""
@@ -416,11 +472,23 @@ class _Search:
         assert limits is not None
         if miss.code == MISSED_DEADLINE:
             until = min(tick for x, tick in limits.deadlines if x == o)
+            machines, needs = back_at(problem)
+            if machines[o] <= until:
+                names = ", ".join(problem.machine_ids[m] for m in problem.alternatives(o))
+                return _message(problem, "no_machine", job, o, machine=names)
+            if needs[o] <= until:
+                return self._no_place(job, o)
             return _message(problem, "deadline", job, o, until_ns=problem.time_ns(until))
         if miss.code == TOO_LATE_AFTER:
             rows = [(most, p) for p, s, most in limits.max_lags if s == o]
             most, p = min(rows) if rows else (0, o)
             return _message(problem, "max_lag", job, o, other=problem.op_ids[p], lag_s=most)
+        return self._no_place(job, o)
+
+    def _no_place(self, job: int, o: int) -> Message:
+        """That an operation never finds all that it needs."""
+        problem, limits = self.problem, self.problem.limits
+        assert limits is not None
         names = sorted({name for x, name, _ in (*limits.op_needs, *limits.op_setup_needs)
                         if x == o})  # fmt: skip
         able = set(problem.alternatives(o))
@@ -431,14 +499,34 @@ class _Search:
         return _message(problem, "no_place", job, o, needs=", ".join(names))
 
     def _conflict(self, job: int, others: set[int]) -> Message:
-        names = [self.problem.job_ids[j] for j in sorted(others)]
+        """That a job is left out for others; which of them are told is known at the end."""
+        self.rivals[job] = others
+        return Message(id=_CONFLICT)
+
+    def _told(self, job: int, names: tuple[str, ...]) -> Message:
         more = ", …" if len(names) > _TOLD else ""
         params = {
             "job": self.problem.job_ids[job],
             "weight": int(self.problem.job_weight[job]),
             "others": ", ".join(names[:_TOLD]) + more,
         }
-        return Message(id="schedule.left_conflict", params=params)
+        return Message(id=_CONFLICT, params=params)
+
+    def _in_the_way(self, job: int, left: Iterable[int]) -> list[int]:
+        """Jobs of the plan that are done on the machines of a job while it might be; else any."""
+        assert self.plan is not None
+        problem, plan, limits = self.problem, self.plan, self.problem.limits
+        assert limits is not None
+        mine = np.flatnonzero(problem.op_job == job).tolist()
+        machines = sorted({m for o in mine for m in problem.alternatives(o)})
+        until = max((tick for o, tick in limits.deadlines if o in set(mine)), default=FAR)
+        planned = (plan.machine >= 0) & ~np.isin(problem.op_job, [job, *left])
+        near = planned & np.isin(plan.machine, machines) & (plan.start < until)
+        near &= plan.end > int(problem.job_release[job])
+        ops = np.flatnonzero(near if near.any() else planned)
+        took = np.bincount(problem.op_job[ops], (plan.end - plan.start)[ops], problem.n_jobs)
+        jobs = sorted(set(problem.op_job[ops].tolist()), key=lambda j: (-took[j], j))
+        return sorted(jobs[:_TOLD])
 
     def mend(self) -> None:
         """Take jobs back that fit by now, then leave one cheaper job out instead of all that were
@@ -473,6 +561,15 @@ class _Search:
         return True
 
     def part(self) -> Part:
-        """What was found."""
+        """What was found. Reasons name jobs that are in the plan."""
         assert self.plan is not None
-        return _part(self.jobs, self.problem, self.plan, *self.jobs.closed(self.why, self.none))
+        all_, gone = self.jobs.closed(self.why, self.none)
+        others: dict[int, tuple[str, ...]] = {}
+        for job in [job for job, message in all_.items() if message.id == _CONFLICT]:
+            if why := self._alone(job):
+                all_[job] = why
+                continue
+            rivals = sorted(self.rivals[job] - all_.keys()) or self._in_the_way(job, all_)
+            others[job] = tuple(self.problem.job_ids[j] for j in rivals)
+            all_[job] = self._told(job, others[job])
+        return _part(self.jobs, self.problem, self.plan, all_, gone, others)

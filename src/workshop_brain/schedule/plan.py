@@ -107,10 +107,12 @@ class Plan:
             key = _op_key(row, ops)
             o, m = ops.get(key, -1), machines.get(str(row.get("machine")), -1)
             if o < 0 or m < 0:
-                what, value = ("operation", key) if o < 0 else ("machine", row.get("machine"))
-                raise OrderError(f"plan: operations[{k}]: no {what} {value!r} in the problem")
+                what = _unknown(problem, row) if o < 0 else f"machine {row.get('machine')!r}"
+                raise OrderError(f"plan: operations[{k}]: no {what} in the problem")
             if out.machine[o] >= 0:
-                raise OrderError(f"plan: operations[{k}]: operation {key!r} stands twice")
+                raise OrderError(
+                    f"plan: operations[{k}]: operation {problem.op_ids[o]!r} stands twice"
+                )
             times = [row.get("start"), row.get("end"), row.get("setup_start", row.get("start"))]
             if not all(_is_tick(t) for t in times):
                 raise OrderError(
@@ -141,6 +143,17 @@ def _op_key(row: Mapping[str, Any], ops: Mapping[Any, int]) -> Any:
     if isinstance(op, int) and "job" in row and (str(row["job"]), op) in ops and str(op) not in ops:
         return (str(row["job"]), op)
     return str(op)
+
+
+def _unknown(problem: Problem, row: Mapping[str, Any]) -> str:
+    """What a row names that the problem does not have: its job, or the operation."""
+    if "job" in row and str(row["job"]) not in problem.job_ids:
+        return f"job {row['job']!r}"
+    op = row.get("op", row.get("operation"))
+    if "job" not in row:
+        return f"operation {op!r}"
+    count = problem.op_job.tolist().count(problem.job(str(row["job"])))
+    return f"operation {op!r} of job {row['job']!r}, which has {count} (counted from 0),"
 
 
 def _is_tick(value: Any) -> bool:

@@ -22,6 +22,10 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FAR = 1 << 50
 """A tick later than any other: no due date, never."""
+NEVER_S = 366 * 24 * 3600
+"""What stays away for longer does not come back within what is planned."""
+_TOLD = 8
+"""Most operations of a cycle that are named."""
 
 
 class OpStatus(IntEnum):
@@ -344,16 +348,30 @@ def topological_order(pred_ptr: Ints, succ_ptr: Ints, succ_op: Ints) -> tuple[In
     return order, size
 
 
-def graph_columns(pred_ptr: Ints, pred_op: Ints, pred_lag: Ints) -> dict[str, Ints]:
-    """Successor columns and a topological order; InfeasibleError when precedence has a cycle."""
+def _cycle(pred_ptr: Ints, pred_op: Ints, stuck: set[int]) -> list[int]:
+    """One cycle among operations that all wait for each other, each before its predecessor."""
+    o, path = min(stuck), list[int]()
+    while o not in path:
+        path.append(o)
+        o = next(p for p in pred_op[pred_ptr[o] : pred_ptr[o + 1]].tolist() if p in stuck)
+    return [*path[path.index(o) :], o]
+
+
+def graph_columns(
+    pred_ptr: Ints, pred_op: Ints, pred_lag: Ints, ids: Sequence[str]
+) -> dict[str, Ints]:
+    """Successor columns and a topological order; InfeasibleError names a cycle of precedence."""
     n = len(pred_ptr) - 1
     succ_ptr, succ_op, succ_lag = reverse_csr(pred_ptr, pred_op, pred_lag, n)
     order, size = topological_order(pred_ptr, succ_ptr, succ_op)
     if size < n:
-        stuck = sorted(set(range(n)) - set(order[:size].tolist()))
+        cycle = _cycle(pred_ptr, pred_op, set(range(n)) - set(order[:size].tolist()))
+        names = [repr(ids[o]) for o in cycle]
+        if len(names) > _TOLD:
+            names[_TOLD - 1 : -1] = ["…"]
         raise InfeasibleError(
-            f"precedence has a cycle through operation {stuck[0]} ({len(stuck)} in all); "
-            "check the routing's 'after' entries"
+            f"precedence has a cycle: operation {' comes after '.join(names)}; take out one of "
+            "their 'after' entries"
         )
     return {"succ_ptr": succ_ptr, "succ_op": succ_op, "succ_lag": succ_lag, "op_order": order}
 
@@ -413,7 +431,7 @@ def assemble(
     alt, pred = alt.reshape(-1, 2), pred.reshape(-1, 2)
     pred_ptr //= 2
     pred_op, pred_lag = np.ascontiguousarray(pred[:, 0]), np.ascontiguousarray(pred[:, 1])
-    graph = graph_columns(pred_ptr, pred_op, pred_lag)
+    graph = graph_columns(pred_ptr, pred_op, pred_lag, ids)
     if sinks is None:
         last = np.diff(graph["succ_ptr"]) == 0
         sinks = [[int(op_job[o])] if last[o] else [] for o in range(n)]

@@ -97,3 +97,45 @@ def test_a_changeover_that_has_begun_stays_in_the_plan() -> None:
     now = {(r["job"], r["op"]): r["setup_start"] for r in after["plan"]}
     assert any(value < r["start"] for r in before["plan"] for value in [r["setup_start"]])
     assert {key: now[key] for key in kept} == kept
+
+
+def test_maintenance_that_a_condition_asks_for_is_placed_in_time() -> None:
+    text = json.dumps(_document())
+    solved = solve_file_text(text, name="shop.json", iterations=2_000, seed=1)
+    last = max(row["end"] for row in solved["plan"])
+    at, until = last // 5, last // 2
+    event = {"time": at, "kind": "maintenance_due", "machine": 1, "duration": 40, "until": until}
+    plan = react_file_text(text, json.dumps(solved), json.dumps(event), name="shop.json")
+    (row,) = (row for row in plan["plan"] if str(row["job"]).startswith("maintenance"))
+    assert (row["machine"], row["end"] - row["start"]) == (1, 40)
+    assert at <= row["start"]
+    assert row["end"] <= until
+    assert verify_file_text(text, json.dumps(plan), name="shop.json")["feasible"]
+    late = json.loads(json.dumps(plan))
+    for other in late["plan"]:
+        if str(other["job"]).startswith("maintenance"):
+            other["start"], other["end"] = last + 1_000, last + 1_040
+            other["setup_start"] = other["start"]
+    found = verify_file_text(text, json.dumps(late), name="shop.json")
+    assert {v["kind"] for v in found["violations"]} == {"deadline"}
+    late["plan"] = [r for r in late["plan"] if not str(r["job"]).startswith("maintenance")]
+    found = verify_file_text(text, json.dumps(late), name="shop.json")
+    assert {v["kind"] for v in found["violations"]} == {"unplanned"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"machine": 99}, "no machine"),
+        ({"duration": 0}, "duration"),
+        ({"until": None, "machine": None}, "machine"),
+    ],
+)
+def test_maintenance_of_nothing_or_without_length_is_refused(
+    change: dict[str, Any], message: str
+) -> None:
+    text = json.dumps(_document())
+    solved = json.dumps(solve_file_text(text, name="shop.json", iterations=100, seed=1))
+    event = {"time": 50, "kind": "maintenance_due", "machine": 1, "duration": 9, "until": 900}
+    with pytest.raises(OrderError, match=message):
+        react_file_text(text, solved, json.dumps(event | change), name="shop.json")

@@ -17,6 +17,7 @@ class EventKind(StrEnum):
     RUSH_ORDER = "rush_order"
     PINNED = "pinned"
     PLANNED_CHANGE = "planned_change"
+    MAINTENANCE_DUE = "maintenance_due"
     WEIGHTS_CHANGED = "weights_changed"
     ORDERS_CHANGED = "orders_changed"
     LATE_FINISH = "late_finish"

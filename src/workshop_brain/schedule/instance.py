@@ -36,6 +36,7 @@ _EVENTS = {
     "rush_order": EventKind.RUSH_ORDER,
     "late_material": EventKind.LATE_MATERIAL,
     "late_finish": EventKind.LATE_FINISH,
+    "maintenance_due": EventKind.MAINTENANCE_DUE,
     "cancelled": EventKind.ORDERS_CHANGED,
     "orders_changed": EventKind.ORDERS_CHANGED,
 }
@@ -563,7 +564,9 @@ def read_event(data: Mapping[str, Any]) -> Event:
         payload["cancelled"] = [str(id) for id in ids]
     elif job is not None:
         path = str(job)
-    if kind in ("breakdown", "quality_stop", "operator_absent", "late_material"):
+    elif kind == "maintenance_due":
+        payload["duration_s"] = within(data.get("duration"), "event: duration", 1)
+    if kind in ("maintenance_due", "breakdown", "quality_stop", "operator_absent", "late_material"):
         needed = "job" if kind == "late_material" else "machine"
         if not path or "until_ns" not in payload:
             raise OrderError(f"event: {kind} needs {needed!r} and 'until', got {dict(data)!r}")

@@ -111,7 +111,8 @@ def react(
         Payload ``until_ns`` for stops and late material (more than ``NEVER_S`` away: never, and
         what cannot be done without is left out); ``job`` (document form) for a rush order
         that ``problem`` does not hold yet; ``cancelled`` (request ids), ``due_ns`` and
-        ``priority`` (by request id) for changed orders; None: just bring the plan up to date.
+        ``priority`` (by request id) for changed orders; ``duration_s`` and ``until_ns`` of
+        maintenance that a machine's condition asks for; None: just bring the plan up to date.
     frozen_s
         Operations that start within this many seconds of the event keep machine and start; what
         the event delays keeps its machine, unless that is down.
@@ -395,9 +396,30 @@ def _change(problem: Problem, plan: Plan, event: Event, t: int) -> tuple[Problem
         return problem.with_(op_fixed_from=begin, op_fixed_work=work, op_status=status), plan
     if event.kind is EventKind.RUSH_ORDER and "job" in payload:
         return with_job(problem, payload["job"]), _longer(plan, len(payload["job"]["operations"]))
+    if event.kind is EventKind.MAINTENANCE_DUE:
+        m = _index(problem.machine, event.path, event)
+        return _with_upkeep(problem, m, int(payload["duration_s"]), t, until), _longer(plan, 1)
     if event.kind is EventKind.ORDERS_CHANGED:
         return _orders_changed(problem, plan, payload, event)
     return problem, plan
+
+
+def _with_upkeep(problem: Problem, m: int, duration: int, t: int, latest: int) -> Problem:
+    """Maintenance of a machine whose condition asks for it, to be over by ``latest``."""
+    machine = problem.machine_ids[m]
+    job: dict[str, Any] = {
+        "id": f"maintenance {machine} {t}",
+        "family": 0,
+        "release": t,
+        "weight": 0,
+        "operations": [{"alternatives": [[machine, duration]]}],
+    }
+    if latest < FAR:
+        job["deadline"] = latest
+    longer = with_job(problem, job)
+    family = longer.op_family.copy()
+    family[-1] = -1  # it needs no changeover and leaves the machine as it was
+    return longer.with_(op_family=family)
 
 
 def _past(problem: Problem, t: int) -> tuple[tuple[int, int, int], ...]:

@@ -41,7 +41,10 @@ async def answered(d: Desk, after: int) -> dict[str, Any]:
         ]
 
     await d.until(found)
-    return found()[0]
+    card = found()[0]
+    # the ledger has it a moment before the book that questions are answered from
+    await d.until(lambda: d.decider._book.body(card["id"]) is not None)
+    return card
 
 
 def newest(d: Desk) -> int:

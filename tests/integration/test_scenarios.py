@@ -92,7 +92,7 @@ async def test_a_scenario_is_carried_out_whole_and_goes_through_the_gate(tmp_pat
         await brain.approve(card["id"], "anna")
         plan = brain.state.in_force
         assert plan is not None
-        low, high = (round(done["declared"][0][k] * NS_PER_MS) for k in ("from_ms", "until_ms"))
+        low, high = changes[0]["from_ns"], changes[0]["until_ns"]
         for planned in plan.jobs:
             order = planned.order
             if order.equipment == unit:

@@ -29,6 +29,15 @@ def check_limits(
     clocks: dict[int, Open],
     found: list[Violation],
 ) -> None:
+    """Add to ``found`` what a plan breaks of deadlines, lags, loads, tools, people and buffers.
+
+    Parameters
+    ----------
+    placed
+        Operations that stand in the plan.
+    clocks
+        Open time of each machine that closes.
+    """
     there = np.zeros(problem.n_ops, bool)
     there[placed] = True
     for o, tick in limits.deadlines:

@@ -88,7 +88,7 @@ async def test_a_scenario_is_carried_out_whole_and_goes_through_the_gate(tmp_pat
         assert (await brain.decision(card["id"]))["state"] == "waiting_approval"
         assert brain.state.in_force == before
         told = {reason["id"] for reason in card["reasons"]}
-        assert {*said, "trigger.planned_change", "reason.verified"} <= told
+        assert {*said, "trigger.planned_change", "reason.verified"} <= told, card
         await brain.approve(card["id"], "anna")
         plan = brain.state.in_force
         assert plan is not None

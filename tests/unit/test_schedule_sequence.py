@@ -92,3 +92,27 @@ def test_a_steady_repair_changes_only_machines_that_it_must() -> None:
     assert any((soon & ~may_go & (found.machine != plan.machine)).any() for found in others)
     for found in done.plans:
         assert not (frozen & (found.machine != plan.machine)).any()
+
+
+def test_what_a_stop_ahead_moves_is_improved_on_the_machine_it_went_to() -> None:
+    """A near operation that had to leave its machine was timed without duration by the polish."""
+    moved = 0
+    for seed in range(4):
+        problem = document_problem(document(150, 6, seed))
+        plan = construct(problem)
+        span = int(plan.end.max())
+        weights = Weights(near_s=span // 3)
+        for m in range(problem.n_machines):
+            stop = problem.with_(downs=((m, span // 20, span // 4),))
+            done = react(stop, plan, None, seed=seed, frozen_s=span // 30, weights=weights)
+            for row, found in zip(done.candidates, done.plans, strict=True):
+                assert not verify(done.problem, found), row.name
+                if row.name == "reroute+search":
+                    near = plan.start < weights.near_s
+                    moved += int((near & (found.machine != plan.machine)).sum())
+            # what is searched afterwards knows the machines that the plan uses
+            op = np.repeat(np.arange(stop.n_ops), np.diff(done.steady.alt_ptr))
+            here = op[done.steady.alt_machine == done.plan.machine[op]]
+            free = (done.problem.op_status == 0) & (done.plan.machine >= 0)
+            assert (np.bincount(here, minlength=stop.n_ops)[free] == 1).all()
+    assert moved

@@ -72,17 +72,17 @@ def solve(inputs: Inputs) -> Solution:
         weights=inputs.weights,
         iterations=inputs.iterations,
     )
-    stay = next((k for k, c in enumerate(reaction.candidates) if c.name == "right_shift"), None)
+    passed = slice(reaction.chosen, None)  # what was preferred to the chosen failed the checker
+    candidates, plans = reaction.candidates[passed], reaction.plans[passed]
+    stay = next((k for k, c in enumerate(candidates) if c.name == "right_shift"), None)
     before = None
     if stay is not None:
-        before = objective(
-            reaction.problem, reaction.plans[stay], reaction.previous, inputs.weights
-        )
+        before = objective(reaction.problem, plans[stay], reaction.previous, inputs.weights)
     return Solution(
         problem=reaction.problem,
         previous=reaction.previous,
-        candidates=reaction.candidates,
-        plans=reaction.plans,
+        candidates=candidates,
+        plans=plans,
         before=before,
         weights=inputs.weights,
         unscheduled=tuple(row.why for row in reaction.unscheduled),

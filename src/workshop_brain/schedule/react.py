@@ -186,7 +186,9 @@ def _answer(
         is_new = bool(((problem.op_status == OpStatus.FREE) & (plan.machine < 0)).any())
         start = next((row for row in scored if is_new and _plain(row) in KEEPING), scored[0])
         most = iterations * (NEW_MOVES if is_new else 1)
-        ground = _ground(problem, held, start[1])
+        ground = problem
+        if _plain(start) in CALM:  # a calm one stays calm
+            ground = _ground(problem, held, plan, start[2], weights.near_s)
         better = _attempt(lambda: polish(ground, start[2], plan, weights, most, seed)) or start[2]
         better = _begun(problem, plan, better)
         kpis = objective(problem, better, plan, weights, prices)
@@ -200,7 +202,7 @@ def _answer(
         if not violations:
             return Reaction(
                 problem=problem,
-                steady=free,
+                steady=_ground(problem, free, plan, candidate, frozen_s) if frozen_s else problem,
                 plan=candidate,
                 previous=plan,
                 candidates=tuple(
@@ -231,9 +233,16 @@ CALM = KEEPING | {f"steady_{k}" for k in range(1, 5)}
 """Candidates that change no machine in the near window but for what the event hurts."""
 
 
-def _ground(problem: Problem, held: Problem, name: str) -> Problem:
-    """Where a candidate is improved: a calm one stays calm."""
-    return held if name.removesuffix("+search") in CALM else problem
+def _ground(problem: Problem, held: Problem, before: Plan, plan: Plan, near_s: int) -> Problem:
+    """``held``, the steady problem of the plan before, where a plan that moved on is improved.
+
+    What it gave another machine in the near window already is free to go.
+    """
+    moved = (problem.op_status == OpStatus.FREE) & (before.machine >= 0)
+    moved &= (plan.machine != before.machine) & (before.start < problem.now + near_s)
+    if not moved.any():
+        return held
+    return steady(problem, replace(before, machine=np.where(moved, -1, before.machine)), near_s)
 
 
 def _calm_first(rows: list[_Row], weights: Weights, most_near: int) -> list[_Row]:

@@ -128,14 +128,26 @@ def retime(a: Arrays, machine: Ints, seq_ptr: Ints, seq_op: Ints) -> tuple[Ints,
 
 
 def durations(problem: Problem, ops: Ints, machine: Ints) -> Ints:
-    """Durations of operations on their machines, shape of ``ops``."""
+    """Durations of operations on their machines, shape of ``ops``.
+
+    Raises
+    ------
+    InfeasibleError
+        An operation stands on a machine that may not do it.
+    """
     counts = problem.alt_ptr[ops + 1] - problem.alt_ptr[ops]
     row = np.repeat(np.arange(len(ops)), counts)
     first = np.repeat(problem.alt_ptr[ops] - np.cumsum(counts) + counts, counts)
     k = first + np.arange(len(row))
     match = problem.alt_machine[k] == machine[ops[row]]
-    out = np.zeros(len(ops), np.int64)
+    out = np.full(len(ops), -1, np.int64)
     out[row[match]] = problem.alt_duration[k[match]]
+    if (out < 0).any():
+        o = int(ops[int(np.argmin(out))])
+        raise InfeasibleError(
+            f"operation {problem.op_ids[o]!r} stands on {problem.machine_ids[machine[o]]!r}, "
+            "which may not do it"
+        )
     return out
 
 

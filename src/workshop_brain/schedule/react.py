@@ -63,9 +63,8 @@ class Reaction:
     ----------
     problem
         The problem after the event: use it for verify, diff, improve and the next event.
-    steady
-        Improve on this: the same problem in which what the event delays within the frozen time
-        keeps its machine.
+    frozen_s
+        Seconds from the event within which what stands keeps machine and start.
     plan
         The chosen plan, checked.
     previous
@@ -79,7 +78,7 @@ class Reaction:
     """
 
     problem: Problem
-    steady: Problem
+    frozen_s: int
     plan: Plan
     previous: Plan
     candidates: tuple[Candidate, ...]
@@ -88,6 +87,15 @@ class Reaction:
     kpis: Kpis
     react_ms: float
     unscheduled: tuple[Unscheduled, ...] = ()
+
+    @property
+    def steady(self) -> Problem:
+        """Improve on this: ``problem``, in which what the event delays within the frozen time
+        keeps its machine."""
+        if not self.frozen_s:
+            return self.problem
+        held = steady(self.problem, self.previous, self.frozen_s)
+        return _ground(self.problem, held, self.previous, self.plan, self.frozen_s)
 
 
 def react(
@@ -202,7 +210,7 @@ def _answer(
         if not violations:
             return Reaction(
                 problem=problem,
-                steady=_ground(problem, free, plan, candidate, frozen_s) if frozen_s else problem,
+                frozen_s=frozen_s,
                 plan=candidate,
                 previous=plan,
                 candidates=tuple(
